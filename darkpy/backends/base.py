@@ -1,0 +1,531 @@
+"""The contract every backend fulfils: geometry, names of activations, and what each operation computes.
+
+Conventions, everywhere:
+
+- Pictures are ``(n, c, h, w)``, C-contiguous, of the backend's float type, unless an operation says it takes views.
+- Operations write into arrays that the caller owns (``out``, ``grad_...``); none returns a new one.
+- ``grad_...`` is a true gradient, dL/d(...), summed over the batch.
+- A target documented with ``+=`` is added to. Another is overwritten, unless its ``accumulate`` is true: then it is
+  added to as well.
+- Big intermediate arrays live in the workspace, one buffer that all operations use in turn.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from darkpy.backends.base_yolo import LossParts, YoloDecode, YoloLoss
+
+#: An array where the backend computes: numpy.ndarray on the CPU, a device array elsewhere.
+Array: TypeAlias = Any
+
+Item = TypeVar("Item")
+
+#: Added to a variance before its root is taken (Darknet, batchnorm_layer.c).
+BATCHNORM_EPSILON = 1e-5
+
+#: Added to the sums that normalise channels or the weights of a shortcut (Darknet, activations.c, blas.c).
+NORMALIZATION_EPSILON = 1e-4
+
+#: Activations that need, for their derivative, the value that went in; the others are differentiated from their result.
+_NEED_INPUT = ("gelu", "hard_mish", "mish", "swish")
+
+_DIFFERENTIATED_FROM_OUTPUT = (
+    "elu",
+    "hardtan",
+    "leaky",
+    "lhtan",
+    "linear",
+    "loggy",
+    "logistic",
+    "plse",
+    "ramp",
+    "relie",
+    "relu",
+    "relu6",
+    "revleaky",
+    "selu",
+    "stair",
+    "tanh",
+)
+
+#: Functions of one number, allowed in fused operations.
+ELEMENTWISE_ACTIVATIONS = tuple(sorted(_NEED_INPUT + _DIFFERENTIATED_FROM_OUTPUT))
+
+#: Functions of all channels of one position.
+CHANNEL_ACTIVATIONS = (
+    "normalize_channels",
+    "normalize_channels_softmax",
+    "normalize_channels_softmax_maxval",
+)
+
+
+def gradient_needs_input(activation: str) -> bool:
+    """Whether the derivative needs the activation's input to be kept; if not, its output is enough."""
+    return activation in _NEED_INPUT or activation in CHANNEL_ACTIVATIONS
+
+
+@dataclass(frozen=True)
+class ConvolutionGeometry:
+    """How a square kernel moves over a picture, in pixels.
+
+    ``padding`` is what lies outside the picture on each side, dilation included: output row y, kernel row k reads
+    picture row ``y * stride_y - padding + k * dilation``, which is 0 outside the picture.
+    """
+
+    size: int
+    stride_y: int = 1
+    stride_x: int = 1
+    padding: int = 0
+    dilation: int = 1
+    groups: int = 1
+
+
+@dataclass(frozen=True)
+class PoolGeometry:
+    """How a square window moves over a picture: window y starts at row ``y * stride_y - offset``."""
+
+    size: int
+    stride_y: int = 1
+    stride_x: int = 1
+    offset: int = 0
+
+
+class Backend(ABC):
+    """The operations a layer may ask for. Shapes and formulas stand here; how each is done, in the backends."""
+
+    #: "numpy", "numba", ...
+    name: str
+    #: The backend's float type (numpy dtype).
+    dtype: Any
+    #: How many threads the backend uses.
+    threads: int
+
+    # --- memory
+
+    @abstractmethod
+    def empty(self, shape: Sequence[int], dtype: Any = None) -> Array:
+        """A new array with arbitrary contents; ``dtype`` defaults to the backend's float type."""
+
+    @abstractmethod
+    def zeros(self, shape: Sequence[int], dtype: Any = None) -> Array:
+        """A new array of zeros; ``dtype`` defaults to the backend's float type."""
+
+    @abstractmethod
+    def asarray(self, host: Any) -> Array:
+        """The array ``host`` on the device: floats in the backend's float type, other types unchanged.
+
+        May share memory with ``host``.
+        """
+
+    @abstractmethod
+    def to_host(self, array: Array) -> Any:
+        """The array as a numpy array; may share memory with it."""
+
+    @abstractmethod
+    def copy(self, source: Array, out: Array) -> None:
+        """``out = source``, element by element; ``source`` may also be a host array."""
+
+    @abstractmethod
+    def fill(self, array: Array, value: float) -> None:
+        """Set every element to ``value``."""
+
+    @abstractmethod
+    def add(self, source: Array, out: Array) -> None:
+        """``out += source``."""
+
+    @abstractmethod
+    def set_workspace(self, nbytes: int) -> None:
+        """Make the workspace at least ``nbytes`` big. Without it, operations let it grow as they need."""
+
+    @property
+    @abstractmethod
+    def workspace(self) -> Array:
+        """The flat uint8 array that every operation uses for its intermediate results."""
+
+    @abstractmethod
+    def parallel(self, function: Callable[[Item], Any], items: Iterable[Item]) -> None:
+        """Call ``function(item)`` for every item on the backend's threads; returns when all are done.
+
+        The first exception raised by a call is raised here. Calls must not use the workspace.
+        """
+
+    @abstractmethod
+    def running(self) -> AbstractContextManager[None]:
+        """What a network's passes run inside; a backend may set up threads or streams for that time."""
+
+    @abstractmethod
+    def uniform(self, generator: np.random.Generator, out: Array) -> None:
+        """Fill ``out`` with numbers uniform in [0, 1) that depend on the generator only."""
+
+    # --- convolution
+
+    @abstractmethod
+    def convolution_workspace(
+        self,
+        x_shape: Sequence[int],
+        weights_shape: Sequence[int],
+        out_shape: Sequence[int],
+        geometry: ConvolutionGeometry,
+        training: bool,
+    ) -> int:
+        """Bytes of workspace that the convolution of these shapes needs, backward included if ``training``."""
+
+    @abstractmethod
+    def convolution_forward(
+        self,
+        x: Array,
+        weights: Array,
+        out: Array,
+        geometry: ConvolutionGeometry,
+        scale: Array | None = None,
+        bias: Array | None = None,
+        activation: str = "linear",
+    ) -> None:
+        """``out = activation(convolution(x, weights) * scale + bias)``.
+
+        x (n, c, h, w); weights (f, c / groups, size, size); out (n, f, oh, ow), whose height and width say how far the
+        kernel moves; scale and bias (f,) or None; an elementwise activation.
+        """
+
+    @abstractmethod
+    def convolution_backward_weights(
+        self, x: Array, grad_out: Array, grad_weights: Array, geometry: ConvolutionGeometry
+    ) -> None:
+        """``grad_weights +=`` the gradient; grad_out is the gradient of the bare convolution."""
+
+    @abstractmethod
+    def convolution_backward_input(
+        self,
+        grad_out: Array,
+        weights: Array,
+        grad_x: Array,
+        geometry: ConvolutionGeometry,
+        accumulate: bool = False,
+    ) -> None:
+        """Gradient with respect to x; grad_out is the gradient of the bare convolution."""
+
+    @abstractmethod
+    def bias_activation_forward(self, x: Array, biases: Array, out: Array, activation: str) -> None:
+        """``out = activation(x + biases)``: x, out (n, c, h, w) or (n, c); biases (c,). x may be out."""
+
+    @abstractmethod
+    def bias_backward(self, grad: Array, grad_biases: Array) -> None:
+        """``grad_biases += `` sum of grad, (n, c, h, w) or (n, c), over everything but channels."""
+
+    # --- batch normalisation
+
+    @abstractmethod
+    def batchnorm_forward_training(
+        self,
+        x: Array,
+        out: Array,
+        scales: Array,
+        biases: Array,
+        mean: Array,
+        variance: Array,
+        rolling_mean: Array,
+        rolling_variance: Array,
+        momentum: float,
+        activation: str = "linear",
+    ) -> None:
+        """``out = activation(scales * (x - mean) / sqrt(variance + 1e-5) + biases)`` with the batch's own statistics.
+
+        x, out (n, c, h, w) or (n, c), x may be out; all others (c,). mean and variance are written; the variance
+        divides by N - 1, N = n * h * w (Darknet, blas.c), and is 0 if N = 1. rolling statistics become
+        ``(1 - momentum) * rolling + momentum * new``. An elementwise activation.
+        """
+
+    @abstractmethod
+    def batchnorm_forward_inference(
+        self,
+        x: Array,
+        out: Array,
+        scales: Array,
+        biases: Array,
+        rolling_mean: Array,
+        rolling_variance: Array,
+        activation: str = "linear",
+    ) -> None:
+        """The same with the rolling statistics; nothing else is written. x may be out."""
+
+    @abstractmethod
+    def batchnorm_backward(
+        self,
+        x: Array,
+        out: Array,
+        grad_out: Array,
+        mean: Array,
+        variance: Array,
+        scales: Array,
+        biases: Array,
+        grad_scales: Array,
+        grad_biases: Array,
+        grad_x: Array,
+        activation: str = "linear",
+        accumulate: bool = False,
+    ) -> None:
+        """Exact derivative of :meth:`batchnorm_forward_training`, activation included.
+
+        x, out, mean and variance are those of the forward pass. ``grad_scales`` and ``grad_biases`` ``+=``. grad_x may
+        be grad_out if not ``accumulate``.
+        """
+
+    @abstractmethod
+    def fold_batchnorm(
+        self, scales: Array, biases: Array, mean: Array, variance: Array, out_scale: Array, out_bias: Array
+    ) -> None:
+        """Batch normalisation as one factor and one summand per channel; all (c,).
+
+        ``out_scale = scales / sqrt(variance + 1e-5)``, ``out_bias = biases - mean * out_scale``.
+        """
+
+    # --- activations
+
+    @abstractmethod
+    def activation_forward(self, x: Array, out: Array, activation: str) -> None:
+        """``out = activation(x)``; x may be out. Channel activations take (n, c, h, w) or (n, c)."""
+
+    @abstractmethod
+    def activation_backward(
+        self,
+        x: Array | None,
+        out: Array,
+        grad_out: Array,
+        grad_x: Array,
+        activation: str,
+        accumulate: bool = False,
+    ) -> None:
+        """``grad_x = grad_out * activation'``, the derivative of the forward pass.
+
+        x, the activation's input, may be None where :func:`gradient_needs_input` is false. grad_x may be grad_out if
+        not ``accumulate``.
+        """
+
+    # --- pooling and resampling
+
+    @abstractmethod
+    def winner_dtype(self, geometry: PoolGeometry) -> Any:
+        """Integer type of the array of winners that :meth:`maxpool_forward` fills."""
+
+    @abstractmethod
+    def maxpool_forward(self, x: Array, out: Array, geometry: PoolGeometry, winners: Array | None = None) -> None:
+        """Largest value of each window. x (n, c, h, w), out (n, c, oh, ow).
+
+        Positions outside x never win; of equal values the first in row-major order wins; a window wholly outside x
+        gives 0. winners, of the shape of out, remembers where each maximum came from, in a form of the backend's own;
+        None at inference.
+        """
+
+    @abstractmethod
+    def maxpool_backward(
+        self, grad_out: Array, winners: Array, grad_x: Array, geometry: PoolGeometry, accumulate: bool = False
+    ) -> None:
+        """Each window's gradient goes to its winner."""
+
+    @abstractmethod
+    def avgpool_forward(self, x: Array, out: Array) -> None:
+        """Mean of each channel: x (n, c, h, w), out (n, c, 1, 1)."""
+
+    @abstractmethod
+    def avgpool_backward(self, grad_out: Array, grad_x: Array, accumulate: bool = False) -> None:
+        """``grad_x = grad_out / (h * w)`` at every position."""
+
+    @abstractmethod
+    def upsample_forward(self, x: Array, out: Array, stride: int, scale: float) -> None:
+        """``out[y, x] = scale * x[y // stride, x // stride]``: x (n, c, h, w), out (n, c, h * stride, w * stride)."""
+
+    @abstractmethod
+    def upsample_backward(
+        self, grad_out: Array, grad_x: Array, stride: int, scale: float, accumulate: bool = False
+    ) -> None:
+        """``grad_x = scale *`` sum of the stride x stride block of grad_out."""
+
+    @abstractmethod
+    def downsample_forward(self, x: Array, out: Array, stride: int, scale: float) -> None:
+        """``out = scale *`` sum of each stride x stride block: x (n, c, h, w), out (n, c, h // stride, w // stride).
+
+        Rows and columns that do not fill a block are left out.
+        """
+
+    @abstractmethod
+    def downsample_backward(
+        self, grad_out: Array, grad_x: Array, stride: int, scale: float, accumulate: bool = False
+    ) -> None:
+        """``grad_x[y, x] = scale * grad_out[y // stride, x // stride]``, 0 where no block lies."""
+
+    # --- element by element
+
+    @abstractmethod
+    def copy_channels(self, source: Array, out: Array, accumulate: bool = False) -> None:
+        """``out = source`` (or ``+=``), two views of one shape, such as ``x[:, 4:8]``."""
+
+    @abstractmethod
+    def scaled_copy(self, source: Array, out: Array, scale: float, accumulate: bool = False) -> None:
+        """``out = scale * source`` (or ``+=``), both of one shape."""
+
+    @abstractmethod
+    def scale_channels_forward(self, x: Array, factors: Array, out: Array) -> None:
+        """``out = x * factors``; x, out (n, c, h, w), factors (n, c, 1, 1) or (n, 1, h, w)."""
+
+    @abstractmethod
+    def scale_channels_backward(
+        self,
+        x: Array,
+        factors: Array,
+        grad_out: Array,
+        grad_x: Array | None,
+        grad_factors: Array | None,
+        accumulate: tuple[bool, bool] = (False, False),
+    ) -> None:
+        """Gradients of both factors; a target that is None is not computed."""
+
+    @abstractmethod
+    def multiply_forward(self, a: Array, b: Array, out: Array) -> None:
+        """``out = a * b``, all of one shape."""
+
+    @abstractmethod
+    def multiply_backward(
+        self,
+        a: Array,
+        b: Array,
+        grad_out: Array,
+        grad_a: Array | None,
+        grad_b: Array | None,
+        accumulate: tuple[bool, bool] = (False, False),
+    ) -> None:
+        """Gradients of both factors; a target that is None is not computed."""
+
+    @abstractmethod
+    def weighted_sum_forward(self, inputs: Sequence[Array], weights: Array, out: Array, normalization: str) -> None:
+        """``out = sum of w'[i] * inputs[i]``, all (n, c, h, w).
+
+        weights (len(inputs),), one per input, or (len(inputs), c), one per input and channel. normalization over the
+        inputs: "none": w' = w; "relu": w' = relu(w) / (1e-4 + sum relu(w)); "softmax": w' = exp(w - max) / (1e-4 + sum
+        exp(w - max)) (Darknet, blas.c, shortcut_multilayer_cpu).
+        """
+
+    @abstractmethod
+    def weighted_sum_backward(
+        self,
+        inputs: Sequence[Array],
+        weights: Array,
+        grad_out: Array,
+        grad_inputs: Sequence[Array | None],
+        grad_weights: Array,
+        normalization: str,
+        accumulate: Sequence[bool] | None = None,
+    ) -> None:
+        """True derivative, normalisation included. ``grad_weights +=``; ``accumulate`` has one flag per input."""
+
+    @abstractmethod
+    def dropout_forward(self, x: Array, mask: Array, out: Array, probability: float) -> None:
+        """``out = x / (1 - probability)`` where ``mask >= probability``, else 0. mask: uniform in [0, 1).
+
+        x may be out.
+        """
+
+    @abstractmethod
+    def dropout_backward(
+        self, grad_out: Array, mask: Array, grad_x: Array, probability: float, accumulate: bool = False
+    ) -> None:
+        """The same factors on the gradient. grad_x may be grad_out if not ``accumulate``."""
+
+    @abstractmethod
+    def clip(self, array: Array, limit: float) -> None:
+        """Force every element into [-limit, limit], in place."""
+
+    # --- connected layers and softmax
+
+    @abstractmethod
+    def linear_forward(self, x: Array, weights: Array, out: Array) -> None:
+        """``out = x weights^T``: x (n, inputs), weights (outputs, inputs), out (n, outputs)."""
+
+    @abstractmethod
+    def linear_backward_weights(self, x: Array, grad_out: Array, grad_weights: Array) -> None:
+        """``grad_weights += grad_out^T x``."""
+
+    @abstractmethod
+    def linear_backward_input(self, grad_out: Array, weights: Array, grad_x: Array, accumulate: bool = False) -> None:
+        """``grad_x = grad_out weights``."""
+
+    @abstractmethod
+    def softmax_forward(self, x: Array, out: Array, temperature: float) -> None:
+        """Softmax of ``x / temperature`` over the last axis; x, out (rows, classes), x may be out."""
+
+    # --- losses: each writes the gradient and returns the loss, summed over the batch
+
+    @abstractmethod
+    def cross_entropy(self, output: Array, truth: Array, grad: Array) -> float:
+        """``-sum of truth * log(output)`` of probabilities; ``grad = output - truth``, that of the softmax's input."""
+
+    @abstractmethod
+    def difference(self, output: Array, truth: Array, grad: Array, kind: str) -> float:
+        """How far ``output`` is from ``truth`` (Darknet, cost_layer.c); the gradient leaves out the factor 2.
+
+        With d = output - truth. "sse": sum of d^2, ``grad = d``. "masked": the same, but 0 where truth is -1234.
+        "smooth": d^2 where |d| < 1, else 2 |d| - 1; ``grad = d`` held between -1 and 1.
+        """
+
+    @abstractmethod
+    def yolo_forward(
+        self, x: Array, out: Array, anchors_in_mask: int, classes: int, scale_x_y: float, new_coords: bool
+    ) -> None:
+        """What [yolo] does to its input: x, out (n, anchors_in_mask * (5 + classes), h, w), x may be out.
+
+        Logistic on x, y, objectness and classes, unless ``new_coords``; x and y then stretched about 0.5.
+        """
+
+    @abstractmethod
+    def yolo_loss(self, output: Array, truth: Sequence[Any], grad: Array, settings: YoloLoss) -> LossParts:
+        """Loss of a [yolo] head's output and its gradient.
+
+        ``truth``: per picture a host array (m, 5) of class, cx, cy, w, h.
+        """
+
+    @abstractmethod
+    def yolo_boxes(self, output: Array, image: int, thresh: float, settings: YoloDecode) -> tuple[Any, Any, Any]:
+        """Boxes of one picture whose objectness is above ``thresh``.
+
+        Host arrays: boxes (k, 4) as cx, cy, w, h, objectness (k,), probabilities (k, classes), 0 unless above
+        ``thresh``.
+        """
+
+    # --- optimizers, on flat vectors
+
+    @abstractmethod
+    def sgd_step(
+        self, parameters: Array, gradients: Array, velocity: Array, rate: float, momentum: float, decay: float
+    ) -> None:
+        """``velocity = momentum * velocity - (gradients + decay * parameters)``; ``parameters += rate * velocity``.
+
+        Gradients are sums over the batch: ``rate`` comes already divided by the batch, ``decay`` already times it.
+        """
+
+    @abstractmethod
+    def adam_step(
+        self,
+        parameters: Array,
+        gradients: Array,
+        first: Array,
+        second: Array,
+        rate: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+        decay: float,
+        step: int,
+    ) -> None:
+        """One step of Adam, number ``step`` counted from 1 (Kingma and Ba 2015; Darknet, blas_kernels.cu).
+
+        With g = gradients + decay * parameters: ``first = beta1 * first + (1 - beta1) * g``,
+        ``second = beta2 * second + (1 - beta2) * g^2``, ``parameters -= rate * (first / (1 - beta1^step)) /
+        (sqrt(second / (1 - beta2^step)) + epsilon)``. ``decay`` comes already times the batch.
+        """

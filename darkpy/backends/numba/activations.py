@@ -1,0 +1,210 @@
+"""Activations in one pass over memory, each written once, as a formula of one number.
+
+The compiler makes vector code of a loop over such a formula; what it lacks, an exponential without branches, is here.
+Activations that published detectors do not use stay with NumPy.
+
+The functions on rows work on a stretch of one channel that other steps have just brought into the first-level cache.
+A loop that reads and writes the same array in place is fast only if both are one variable: two that overlap would be
+done number by number.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from darkpy.backends.base import gradient_needs_input
+from darkpy.backends.numba.jit import compiled, exact
+
+LINEAR, LEAKY, RELU, LOGISTIC, SWISH, MISH = range(6)
+
+#: Numbers by which compiled functions know the activations they can do.
+CODES = {
+    "linear": LINEAR,
+    "leaky": LEAKY,
+    "revleaky": LEAKY,
+    "relu": RELU,
+    "logistic": LOGISTIC,
+    "swish": SWISH,
+    "mish": MISH,
+}
+
+#: Elements that operations take at a time: 16 KiB of float32, half a first-level cache.
+ROW = 4096
+
+ZERO, ONE, TWO, TENTH = np.float32(0), np.float32(1), np.float32(2), np.float32(0.1)
+
+#: Above this, mish(x) is x.
+MISH_LIMIT = np.float32(20)
+
+
+# --- Formulas of one float32.
+
+
+@intrinsic
+def _float_of_bits(typingctx, bits):
+    """The float32 whose bits are those of an int32."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return builder.bitcast(arguments[0], ir.FloatType())
+
+    return types.float32(types.int32), generate
+
+
+@exact
+def exponential(x):
+    """exp(x) within one unit in the last place; 0 below -87.3, 2.2e38 above 88.3; NaN stays NaN.
+
+    exp(x) = 2^n exp(r), with n the whole number nearest to x / log 2, and exp(r) a polynomial (Cephes, expf).
+    """
+    x = np.float32(88.3) if x > np.float32(88.3) else x
+    # Adding and subtracting 1.5 * 2^23 rounds to a whole number.
+    n = (x * np.float32(1.44269504) + np.float32(12582912.0)) - np.float32(12582912.0)
+    r = (x - n * np.float32(0.693359375)) - n * np.float32(-2.12194440e-4)
+    p = np.float32(1.9875691500e-4)
+    p = p * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    p = p * r * r + r + ONE
+    power = _float_of_bits(np.int32((np.int32(n) + 127) << 23))
+    return ZERO if x < np.float32(-87.3) else p * power
+
+
+@compiled
+def leaky(x):
+    """x above 0, 0.1 x below."""
+    return x if x > ZERO else TENTH * x
+
+
+@compiled
+def leaky_derivative(x):
+    """1 above 0, 0.1 below; of the input or of the output."""
+    return ONE if x > ZERO else TENTH
+
+
+@compiled
+def relu(x):
+    """max(x, 0)."""
+    return ZERO if x < ZERO else x
+
+
+@compiled
+def relu_derivative(x):
+    """1 above 0; of the input or of the output."""
+    return ONE if x > ZERO else ZERO
+
+
+@compiled
+def logistic(x):
+    """1 / (1 + exp(-x))."""
+    return ONE / (ONE + exponential(-x))
+
+
+@compiled
+def logistic_derivative(y):
+    """y (1 - y), of the output."""
+    return y * (ONE - y)
+
+
+@compiled
+def swish(x):
+    """x logistic(x)."""
+    return x / (ONE + exponential(-x))
+
+
+@compiled
+def swish_derivative(x):
+    """s + x s (1 - s) with s = logistic(x)."""
+    s = logistic(x)
+    return s + x * s * (ONE - s)
+
+
+@compiled
+def mish(x):
+    """x tanh(log(1 + exp(x))): with e = exp(x), the tanh is (e^2 + 2 e) / (e^2 + 2 e + 2)."""
+    e = exponential(MISH_LIMIT if x > MISH_LIMIT else x)
+    n = e * (e + TWO)
+    return x * (n / (n + TWO))
+
+
+@compiled
+def mish_derivative(x):
+    """t + x (1 - t^2) logistic(x) with t = tanh(log(1 + exp(x))), over one denominator."""
+    e = exponential(MISH_LIMIT if x > MISH_LIMIT else x)
+    n = e * (e + TWO)
+    inverse = ONE / (n + TWO)
+    return inverse * (n + x * inverse * (np.float32(4) * e * (e + ONE)))
+
+
+# --- Rows.
+
+
+def _forward_row(formula: Any) -> Any:
+    @compiled
+    def row(values, at, count):
+        for i in range(at, at + count):
+            values[i] = formula(values[i])
+
+    return row
+
+
+def _derivative_row(derivative: Any) -> Any:
+    @compiled
+    def row(gradients, at, values, values_at, count):
+        for i in range(count):
+            gradients[at + i] *= derivative(values[values_at + i])
+
+    return row
+
+
+_leaky_row, _leaky_derivative_row = _forward_row(leaky), _derivative_row(leaky_derivative)
+_relu_row, _relu_derivative_row = _forward_row(relu), _derivative_row(relu_derivative)
+_logistic_row, _logistic_derivative_row = _forward_row(logistic), _derivative_row(logistic_derivative)
+_swish_row, _swish_derivative_row = _forward_row(swish), _derivative_row(swish_derivative)
+_mish_row, _mish_derivative_row = _forward_row(mish), _derivative_row(mish_derivative)
+
+
+@compiled
+def activate_row(values, at, count, code):
+    """``values[at : at + count]`` = their activation."""
+    if code == LEAKY:
+        _leaky_row(values, at, count)
+    elif code == RELU:
+        _relu_row(values, at, count)
+    elif code == LOGISTIC:
+        _logistic_row(values, at, count)
+    elif code == SWISH:
+        _swish_row(values, at, count)
+    elif code == MISH:
+        _mish_row(values, at, count)
+
+
+@compiled
+def differentiate_row(gradients, at, values, values_at, count, code):
+    """``gradients[at : at + count]`` *= the derivative at ``values``: the outputs of logistic, else the inputs.
+
+    leaky and relu may be given the outputs too. The two rows must not overlap.
+    """
+    if code == LEAKY:
+        _leaky_derivative_row(gradients, at, values, values_at, count)
+    elif code == RELU:
+        _relu_derivative_row(gradients, at, values, values_at, count)
+    elif code == LOGISTIC:
+        _logistic_derivative_row(gradients, at, values, values_at, count)
+    elif code == SWISH:
+        _swish_derivative_row(gradients, at, values, values_at, count)
+    elif code == MISH:
+        _mish_derivative_row(gradients, at, values, values_at, count)
+
+
+@compiled
+def scale_row(values, at, count, scale, bias):
+    """``values[at : at + count]`` = values * scale + bias."""
+    for i in range(at, at + count):
+        values[i] = values[i] * scale + bias

@@ -1,0 +1,36 @@
+"""How this package's functions are compiled.
+
+Numba keeps compiled code beside the source (or in the user's cache folder), but looks only at the file of the function
+that was called. :func:`discard_outdated_code` makes up for that where functions of several files go into one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from numba import njit
+
+#: Liberties with float arithmetic that leave NaN and infinity what they are: sums may be taken in any order.
+FAST_MATH = {"reassoc", "contract", "arcp", "nsz"}
+
+#: For functions that compiled functions call.
+compiled = njit(nogil=True, error_model="numpy", fastmath=FAST_MATH)
+
+#: For functions called from Python: compiled at the first call, then kept on disk.
+entry = njit(nogil=True, error_model="numpy", fastmath=FAST_MATH, cache=True)
+
+#: For formulas whose order of operations matters.
+exact = njit(nogil=True, error_model="numpy", fastmath={"contract"})
+
+
+def discard_outdated_code() -> None:
+    """Remove compiled code in this folder that is older than any of its source files."""
+    folder = Path(__file__).parent
+    newest = max(source.stat().st_mtime for source in folder.glob("*.py"))
+    for index in (folder / "__pycache__").glob("*.nbi"):
+        try:
+            if index.stat().st_mtime < newest:
+                index.unlink()
+        except OSError:
+            # Another process was faster, or the folder is not ours to change: Numba then does not write here either.
+            continue

@@ -1,0 +1,36 @@
+"""The pure NumPy backend: the definition of every operation, in array language, and fast for that.
+
+One module per family of operations; each module begins with how it works.
+"""
+
+from __future__ import annotations
+
+from darkpy.backends.numpy.activations import ActivationOperations
+from darkpy.backends.numpy.batchnorm import BatchNormOperations
+from darkpy.backends.numpy.convolution import ConvolutionOperations
+from darkpy.backends.numpy.elementwise import ElementwiseOperations
+from darkpy.backends.numpy.linear import LinearOperations
+from darkpy.backends.numpy.losses import LossOperations
+from darkpy.backends.numpy.optimizers import OptimizerOperations
+from darkpy.backends.numpy.pooling import PoolingOperations
+from darkpy.backends.numpy.softmax import SoftmaxOperations
+from darkpy.backends.numpy.yolo import YoloOperations
+
+__all__ = ["NumpyBackend"]
+
+
+class NumpyBackend(
+    YoloOperations,
+    ConvolutionOperations,
+    BatchNormOperations,
+    ActivationOperations,
+    PoolingOperations,
+    ElementwiseOperations,
+    LinearOperations,
+    SoftmaxOperations,
+    LossOperations,
+    OptimizerOperations,
+):
+    """Works in any float type; float64 is there to check gradients."""
+
+    name = "numpy"

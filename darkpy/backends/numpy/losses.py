@@ -1,0 +1,63 @@
+"""Losses of classifiers and plain outputs, and small operations that several layers need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+
+from darkpy.backends.base import BATCHNORM_EPSILON
+from darkpy.backends.numpy.memory import MemoryOperations
+from darkpy.backends.numpy.tiles import Array
+
+IGNORED_TRUTH = -1234.0
+"""Truth of a value that a masked loss leaves out (Darknet, SECRET_NUM)."""
+
+
+class LossOperations(MemoryOperations):
+    """See :class:`~darkpy.backends.base.Backend`."""
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """See :meth:`Backend.running`."""
+        yield
+
+    def uniform(self, generator: np.random.Generator, out: Array) -> None:
+        """See :meth:`Backend.uniform`."""
+        generator.random(dtype=out.dtype, out=out)
+
+    def scaled_copy(self, source: Array, out: Array, scale: float, accumulate: bool = False) -> None:
+        """See :meth:`Backend.scaled_copy`."""
+        if accumulate:
+            out += source * source.dtype.type(scale)
+        else:
+            np.multiply(source, source.dtype.type(scale), out=out)
+
+    def fold_batchnorm(
+        self, scales: Array, biases: Array, mean: Array, variance: Array, out_scale: Array, out_bias: Array
+    ) -> None:
+        """See :meth:`Backend.fold_batchnorm`."""
+        np.add(variance, variance.dtype.type(BATCHNORM_EPSILON), out=out_scale)
+        np.sqrt(out_scale, out=out_scale)
+        np.divide(scales, out_scale, out=out_scale)
+        np.multiply(mean, out_scale, out=out_bias)
+        np.subtract(biases, out_bias, out=out_bias)
+
+    def cross_entropy(self, output: Array, truth: Array, grad: Array) -> float:
+        """See :meth:`Backend.cross_entropy`."""
+        np.subtract(output, truth, out=grad)
+        wanted = truth != 0
+        smallest = np.finfo(output.dtype).tiny
+        return float(-np.sum(truth[wanted] * np.log(np.maximum(output[wanted], smallest)), dtype=np.float64))
+
+    def difference(self, output: Array, truth: Array, grad: Array, kind: str) -> float:
+        """See :meth:`Backend.difference`."""
+        np.subtract(output, truth, out=grad)
+        if kind == "masked":
+            grad[truth == IGNORED_TRUTH] = 0.0
+        if kind == "smooth":
+            size = np.abs(grad)
+            np.clip(grad, -1.0, 1.0, out=grad)
+            return float(np.sum(np.where(size < 1, size * size, 2 * size - 1), dtype=np.float64))
+        return float(np.sum(np.square(grad), dtype=np.float64))

@@ -1,0 +1,19 @@
+"""Softmax."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from darkpy.backends.numpy.memory import MemoryOperations
+from darkpy.backends.numpy.tiles import Array
+
+
+class SoftmaxOperations(MemoryOperations):
+    """Probabilities from scores."""
+
+    def softmax_forward(self, x: Array, out: Array, temperature: float) -> None:
+        """See :meth:`Backend.softmax_forward`."""
+        np.subtract(x, x.max(axis=-1, keepdims=True), out=out)
+        out /= temperature
+        np.exp(out, out=out)
+        out /= out.sum(axis=-1, keepdims=True)

@@ -1,0 +1,1 @@
+"""darkpy config."""

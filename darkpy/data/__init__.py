@@ -1,0 +1,1 @@
+"""Pictures and their labels: reading, augmenting and delivering them in batches."""

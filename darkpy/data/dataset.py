@@ -1,0 +1,372 @@
+"""Data sets: which pictures there are, and what is on them.
+
+:func:`open_dataset` reads all the forms a data set comes in and answers with a :class:`Dataset`. Labels are read when
+they are first asked for.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkpy.config.data_files import DataDescription, read_data, read_names
+from darkpy.data.labels import annotation_path, label_path, read_labels, read_voc, read_voc_names
+from darkpy.data.pictures import SUFFIXES
+from darkpy.errors import DataError, Problem
+
+# Where the pictures of a split are, in folders that do not say so: the first name that exists.
+_SPLITS = {
+    "train": ("train",),
+    "val": ("val", "valid", "validation", "test"),
+    "test": ("test",),
+}
+_VOC_LISTS = {"train": ("trainval", "train"), "val": ("test", "val"), "test": ("test",)}
+_NAMES_FILES = ("classes.txt", "labels.txt", "names.txt", "names.list", "obj.names")
+_MANY_CLASSES = 10_000  # no class number is too large where the number of classes is not known yet
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is on one picture.
+
+    ``boxes`` is float32 (n, 5), rows (class, cx, cy, w, h), relative; ``difficult`` is bool (n,). ``usable`` is false
+    if it could not be found out what is on the picture, so that nothing can be learned from it.
+    """
+
+    boxes: NDArray[np.float32]
+    difficult: NDArray[np.bool_]
+    problems: tuple[Problem, ...] = ()
+    usable: bool = True
+
+
+class Dataset:
+    """Pictures with their boxes.
+
+    Attributes:
+        name: what to call the data set in messages.
+        names: the classes in order.
+        pictures: path of each picture.
+        notes: what was assumed where the data set did not say.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        names: Sequence[str],
+        pictures: Sequence[Path],
+        *,
+        voc: bool = False,
+        difficult: Mapping[Path, Path] | None = None,
+        problems: Iterable[Problem] = (),
+        notes: Iterable[str] = (),
+    ) -> None:
+        """Make a data set of pictures that exist.
+
+        Args:
+            name: what to call it.
+            names: the classes in order.
+            pictures: path of each picture.
+            voc: read Pascal VOC files even if there are Darknet's label files too.
+            difficult: for a picture, a second label file with objects that are too difficult to count.
+            problems: what was found wrong on the way here.
+            notes: what was assumed on the way here.
+        """
+        self.name = name
+        self.names = list(names)
+        self.pictures = list(pictures)
+        self.notes = list(notes)
+        self._voc = voc
+        self._difficult = difficult or {}
+        self._problems = list(problems)
+        self._labels: list[Labels | None] = [None] * len(self.pictures)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __repr__(self) -> str:
+        return f"<Dataset {self.name}: {len(self)} pictures, {self.classes} classes>"
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.names)
+
+    @property
+    def problems(self) -> list[Problem]:
+        """Everything found wrong so far: in lists, and in the labels that were read."""
+        return self._problems + [problem for labels in self._labels if labels for problem in labels.problems]
+
+    def boxes(self, index: int) -> NDArray[np.float32]:
+        """The objects on a picture: float32 (n, 5), rows (class, cx, cy, w, h), relative. Read once; not to change."""
+        return self.labels(index).boxes
+
+    def difficult(self, index: int) -> NDArray[np.bool_]:
+        """Bool (n,): which objects are too difficult to count for or against a detector."""
+        return self.labels(index).difficult
+
+    def labels(self, index: int) -> Labels:
+        """The labels of a picture, with the problems found in them. Any thread may ask."""
+        labels = self._labels[index]
+        if labels is None:
+            # Two threads that come here at the same time read the same thing: the second is not worth a lock.
+            labels = self._labels[index] = self._read(self.pictures[index])
+            labels.boxes.setflags(write=False)
+        return labels
+
+    def _read(self, picture: Path) -> Labels:
+        problems: list[Problem] = []
+        try:
+            boxes, difficult = self._read_files(picture, problems)
+        except DataError as error:
+            return Labels(_no_boxes(), np.zeros(0, np.bool_), tuple(problems + error.problems), usable=False)
+        return Labels(boxes, difficult, tuple(problems))
+
+    def _read_files(
+        self, picture: Path, problems: list[Problem]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        text, xml = label_path(picture), annotation_path(picture)
+        if xml.is_file() and (self._voc or not text.is_file()):
+            return read_voc(xml, self.names, problems, picture)
+        if not text.is_file() or self._voc:
+            missing = xml if self._voc else text
+            problems.append(Problem(str(picture), f"has no label file {missing}: taken as a picture without objects"))
+            return _no_boxes(), np.zeros(0, np.bool_)
+        boxes = read_labels(text, self.classes, problems)
+        more = self._difficult.get(picture)
+        hard = read_labels(more, self.classes, problems) if more and more.is_file() else _no_boxes()
+        return np.concatenate([boxes, hard]), np.arange(len(boxes) + len(hard)) >= len(boxes)
+
+
+def _no_boxes() -> NDArray[np.float32]:
+    return np.zeros((0, 5), np.float32)
+
+
+def _print_notice(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def open_dataset(
+    source: str | Path,
+    split: str = "train",
+    names: Sequence[str] | None = None,
+    *,
+    notify: Callable[[str], None] = _print_notice,
+) -> Dataset:
+    """Open a data set.
+
+    Args:
+        source: one of
+
+            - a ``.data`` file or a YAML file (see :mod:`darkpy.config.data_files`);
+            - a Pascal VOC folder, with ``JPEGImages`` and ``Annotations``: the split ``train`` is the list
+              ``ImageSets/Main/trainval.txt``, otherwise ``train.txt``; ``val`` is ``test.txt``, otherwise ``val.txt``;
+            - a text file, one picture a line: paths relative to the working folder, or to the list's own folder or
+              one of the two above it;
+            - a folder with pictures and labels. If it has ``train.txt``, ``train/`` or ``images/train/`` (or the same
+              with ``val``, ``valid``, ``test``) these are the splits; otherwise every picture in it belongs to both.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        names: the classes, in order. If neither they nor ``source`` say: a file ``classes.txt``, ``labels.txt``,
+            ``names.txt`` or ``*.names`` in the folder; otherwise the names in the xml files in alphabetical order, or
+            the class numbers in the label files. ``notes`` of the result says what was assumed.
+        notify: receives one line if something takes a while, such as drawing the built-in data set.
+
+    Raises:
+        DataError: there is no such data set, or no picture in it.
+        ConfigError: the description of the data set is wrong.
+    """
+    if split not in _SPLITS:
+        raise DataError(f"{split!r} is no split; expected train, val or test")
+    path = Path(source)
+    if path.is_dir():
+        dataset = _open_voc(path, split, names) if _is_voc(path) else _open_folder(path, split, names)
+    elif not path.is_file():
+        raise DataError("no such data set; expected a .data, .yaml or .txt file, or a folder", where=str(path))
+    elif path.suffix.lower() in (".data", ".yaml", ".yml"):
+        dataset = _open_description(read_data(path), split, names, notify)
+    else:
+        dataset = _open_list(path, names)
+    if not len(dataset):
+        raise DataError(problems=[*dataset.problems, Problem(str(path), f"has no usable picture to {split} with")])
+    return dataset
+
+
+def _open_description(
+    description: DataDescription, split: str, names: Sequence[str] | None, notify: Callable[[str], None]
+) -> Dataset:
+    """A ``.data`` or YAML file."""
+    path, names = description.path, names or description.names
+    if description.kind == "shapes":
+        from darkpy.data.shapes import ensure_shapes
+
+        return _with_pictures(path.stem, names, ensure_shapes(description, notify) / f"{split}.txt", description)
+    listed = {"train": description.train, "val": description.val, "test": description.test}[split]
+    if listed is None and description.kind == "voc":
+        return _open_voc(description.root, split, names, path.stem)
+    if listed is None:
+        raise DataError(f"has no {split}: the pictures to {split} with", where=str(path))
+    if description.kind == "voc" and not listed.is_dir():
+        return _open_voc(description.root, split, names, path.stem, listed)
+    dataset = _with_pictures(path.stem, names, listed, description, description.difficult if split == "val" else None)
+    return dataset
+
+
+def _with_pictures(
+    name: str,
+    names: Sequence[str],
+    listed: Path,
+    description: DataDescription,
+    difficult: Path | None = None,
+) -> Dataset:
+    """A data set whose pictures are in a list or a folder, and whose classes are known."""
+    voc = description.kind == "voc"
+    if listed.is_dir():
+        return Dataset(name, names, _pictures_in(listed), voc=voc)
+    problems: list[Problem] = []
+    found = _read_list(listed, description.root, problems)
+    hard: dict[Path, Path] = {}
+    if difficult is not None:
+        hard = _pair(found, difficult)
+    return Dataset(name, names, [picture for picture in found if picture], voc=voc, difficult=hard, problems=problems)
+
+
+def _pair(pictures: Sequence[Path | None], difficult: Path) -> dict[Path, Path]:
+    """Darknet's ``difficult`` list: as many lines as the list of pictures; the labels of line i hold what to forgive."""
+    lines = _lines(difficult)
+    if len(lines) != len(pictures):
+        message = f"has {len(lines)} pictures, the list of pictures to evaluate on has {len(pictures)}"
+        raise DataError(message, where=str(difficult))
+    return {picture: label_path(line) for picture, (_, line) in zip(pictures, lines) if picture}
+
+
+def _open_list(path: Path, names: Sequence[str] | None) -> Dataset:
+    problems: list[Problem] = []
+    pictures = [picture for picture in _read_list(path, path.parent, problems) if picture]
+    names, notes = (names, []) if names else _find_names(path.parent, pictures)
+    return Dataset(path.stem, names, pictures, problems=problems, notes=notes)
+
+
+def _open_folder(path: Path, split: str, names: Sequence[str] | None) -> Dataset:
+    problems: list[Problem] = []
+    pictures: list[Path] = []
+    for word in _SPLITS[split]:
+        if (path / f"{word}.txt").is_file():
+            pictures = [found for found in _read_list(path / f"{word}.txt", path, problems) if found]
+        else:
+            pictures = _pictures_in(path / word) or _pictures_in(path / "images" / word)
+        if pictures or problems:
+            break
+    else:
+        pictures = _pictures_in(path)
+    names, notes = (names, []) if names else _find_names(path, pictures)
+    return Dataset(path.resolve().name, names, pictures, problems=problems, notes=notes)
+
+
+def _is_voc(path: Path) -> bool:
+    return (path / "JPEGImages").is_dir() and (path / "Annotations").is_dir()
+
+
+def _open_voc(
+    root: Path, split: str, names: Sequence[str] | None, name: str | None = None, listed: Path | None = None
+) -> Dataset:
+    """A Pascal VOC folder; ``listed`` is the list to take, by default the one for the split."""
+    if not _is_voc(root):
+        raise DataError("is no Pascal VOC folder: it needs JPEGImages and Annotations", where=str(root))
+    lists = root / "ImageSets" / "Main"
+    problems: list[Problem] = []
+    if listed is not None:
+        candidates = [listed, lists / listed.name, lists / f"{listed.name}.txt"]
+    else:
+        candidates = [lists / f"{word}.txt" for word in _VOC_LISTS[split]]
+    chosen = next((file for file in candidates if file.is_file()), None)
+    if chosen is not None:
+        pictures = _read_voc_list(chosen, root / "JPEGImages", problems)
+    elif listed is not None or lists.is_dir():
+        looked = ", ".join(str(file) for file in candidates)
+        raise DataError(f"has no list of pictures for {split}; looked for {looked}", where=str(root))
+    else:
+        pictures = _pictures_in(root / "JPEGImages")
+    names, notes = (names, []) if names else _find_names(root, pictures)
+    return Dataset(name or root.resolve().name, names, pictures, voc=True, problems=problems, notes=notes)
+
+
+def _read_voc_list(path: Path, folder: Path, problems: list[Problem]) -> list[Path]:
+    """The pictures of a VOC list, whose lines are file names without their ending."""
+    by_stem = {picture.stem: picture for picture in _pictures_in(folder)}
+    pictures = []
+    for number, line in _lines(path):
+        picture = by_stem.get(line) or by_stem.get(Path(line).stem)
+        if picture is None:
+            problems.append(Problem(f"{path}:{number}", f"{folder / line}: no such picture"))
+        else:
+            pictures.append(picture)
+    return pictures
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a list that are not empty, with their numbers from 1."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    lines = data.removeprefix(b"\xef\xbb\xbf").splitlines()
+    return [(number, os.fsdecode(line.strip())) for number, line in enumerate(lines, start=1) if line.strip()]
+
+
+def _read_list(path: Path, root: Path, problems: list[Problem]) -> list[Path | None]:
+    """The pictures of a list, None for each that does not exist (a problem with its line)."""
+    folder = path.absolute().parent
+    bases = [Path(), root, path.parent, *folder.parents[:2]]
+    pictures: list[Path | None] = []
+    for number, line in _lines(path):
+        picture = next((base / line for base in bases if _is_file(base / line)), None)
+        if picture is None:
+            problems.append(Problem(f"{path}:{number}", f"{line}: no such picture"))
+        pictures.append(picture)
+    return pictures
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a line too long for a file name, or with a zero byte, names no picture
+        return False
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    """All pictures in a folder and the folders below it, in order of their names; none if there is no such folder."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+
+
+def _find_names(folder: Path, pictures: Sequence[Path]) -> tuple[list[str], list[str]]:
+    """The classes of a data set that does not name them, and a note on where they are from."""
+    listed = [folder / name for name in _NAMES_FILES] + sorted(folder.glob("*.names"))
+    file = next((path for path in listed if path.is_file()), None)
+    if file is not None:
+        return list(read_names(file)), [f"class names from {file}"]
+    # All files of the label folders and not only those of these pictures: the splits must agree on the classes.
+    xml_folders = {annotation_path(picture).parent for picture in pictures}
+    names = {name for path in _files(xml_folders, "*.xml") for name in _names_in(path)}
+    if names:
+        listing = ", ".join(sorted(names))
+        return sorted(names), [f"no class names given: those of the xml files, in alphabetical order: {listing}"]
+    text_folders = {label_path(picture).parent for picture in pictures}
+    boxes = [read_labels(path, _MANY_CLASSES, []) for path in _files(text_folders, "*.txt")]
+    count = max((int(rows[:, 0].max()) + 1 for rows in boxes if len(rows)), default=1)
+    return [str(number) for number in range(count)], [f"no class names given: {count} classes found in the label files"]
+
+
+def _files(folders: Iterable[Path], pattern: str) -> list[Path]:
+    return [path for folder in sorted(folders) for path in sorted(folder.glob(pattern))]
+
+
+def _names_in(path: Path) -> set[str]:
+    try:
+        return read_voc_names(path)
+    except DataError:  # reported when the labels of its picture are read
+        return set()

@@ -1,0 +1,474 @@
+"""Batches of samples, made by background threads ahead of the training.
+
+Every random number of a sample comes from a seed made of the run's seed, the epoch and the picture, so the samples
+depend neither on the number of threads nor on where a run was taken up again. OpenCV and NumPy leave Python's lock
+while they compute, so threads do, and nothing is copied between processes.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from darkpy.data.augmentation import Augmentation
+from darkpy.data.dataset import Dataset
+from darkpy.data.pictures import read_picture
+from darkpy.errors import DataError, Problem
+
+# What random numbers are for: the second word of every seed.
+_ORDER, _SAMPLE, _SIZE = 1, 2, 3
+
+_PREFETCH = 2  # batches made ahead of the one in use
+_MOST_WORKERS = 8  # more threads only wait for Python's lock
+_WAIT = 0.2  # seconds a wait lasts before it looks around; lets Ctrl-C through where waiting blocks signals
+_ITERATIONS_PER_SIZE = 10  # iterations between changes of size in multi-scale training (Darknet, detector.c)
+_LAST_ITERATIONS = 100  # at the end, multi-scale training stays at the largest size
+
+
+def generator(*seed: int) -> np.random.Generator:
+    """A random generator for one purpose: the same numbers for the same words, unrelated ones for others."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The samples of one iteration.
+
+    ``x`` is float32 (batch, channels, h, w), values in 0..1; ``truth`` has one float32 (n, 5) per picture, rows
+    (class, cx, cy, w, h), relative; ``indices`` says which picture of the data set each sample shows.
+
+    ``x`` is memory of the loader: it holds this batch until the next one is taken, then it is written over.
+    """
+
+    iteration: int
+    x: NDArray[np.float32]
+    truth: list[NDArray[np.float32]]
+    indices: list[int]
+
+
+class Loader:
+    """Makes the batches of a training run, one after the other, without end.
+
+    Use it as a context manager, or call :meth:`close`, to stop its threads. ::
+
+        with Loader(dataset, augmentation, batch=64, size_at=multi_scale(416, 416, random=1)) as loader:
+            for batch in loader:
+                ...
+
+    Attributes:
+        problems: what was found wrong with pictures and labels so far; such samples are replaced by the next usable.
+        waited: seconds the consumer has waited for batches; 0 if the threads always were ahead.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        augmentation: Augmentation,
+        *,
+        batch: int,
+        size_at: Callable[[int], tuple[int, int]],
+        channels: int = 3,
+        seed: int = 0,
+        workers: int | None = None,
+        start: int = 0,
+        shuffle: bool = True,
+        cache_bytes: int | None = None,
+        report: Callable[[Problem], None] | None = None,
+    ) -> None:
+        """Start making batches.
+
+        Args:
+            dataset: the pictures; objects marked difficult are left out.
+            augmentation: how they are changed.
+            batch: samples per iteration.
+            size_at: width and height of the samples of an iteration; it must answer the same for the same iteration.
+            channels: 3 for colour, 1 for grey.
+            seed: of all random numbers.
+            workers: threads; None for as many as there are processors, at most 8; 0 to make samples when asked.
+            start: the first iteration; samples are those a run from 0 would see there.
+            shuffle: a new order for every epoch, otherwise the order of the data set.
+            cache_bytes: memory for decoded pictures; None for an eighth of the machine's, at most 1 GiB.
+            report: called with each problem once, in the thread that takes the batches. Problems that the data set
+                had already when the loader was made are not repeated.
+        """
+        if batch < 1 or start < 0:
+            raise ValueError(f"batch must be at least 1 and start at least 0, not {batch} and {start}")
+        if not len(dataset):
+            raise DataError("has no pictures", where=dataset.name)
+        if cache_bytes is None:
+            cache_bytes = default_cache_bytes()
+        samples = _Samples(dataset, augmentation, channels, seed, shuffle, cache_bytes)
+        self._pipeline = _Pipeline(samples, batch, size_at, channels, start)
+        self._known = set(dataset.problems)
+        self._report = report
+        self.problems: list[Problem] = []
+        if augmentation.not_applied:
+            listing = ", ".join(augmentation.not_applied)
+            self._tell(Problem("[net]", f"{listing}: not yet applied; training goes on without"))
+        # The threads know the pipeline and not the loader, so that a forgotten loader is closed.
+        self._finalizer = weakref.finalize(self, self._pipeline.close)
+        self._pipeline.open(_processors() if workers is None else workers)
+
+    @property
+    def waited(self) -> float:
+        """Seconds the consumer has waited for batches so far."""
+        return self._pipeline.waited
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        try:
+            batch = self._pipeline.take()
+        finally:
+            for problem in self._pipeline.samples.take_problems():
+                self._tell(problem)
+        return batch
+
+    def _tell(self, problem: Problem) -> None:
+        if problem in self._known:
+            return
+        self._known.add(problem)
+        self.problems.append(problem)
+        if self._report is not None:
+            self._report(problem)
+
+    def close(self) -> None:
+        """Stop the threads and wait for them to end. The loader gives no more batches."""
+        self._finalizer()
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Samples:
+    """Sample ``number`` of a run, whoever asks for it and whenever."""
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        augmentation: Augmentation,
+        channels: int,
+        seed: int,
+        shuffle: bool,
+        cache_bytes: int,
+    ) -> None:
+        self.dataset = dataset
+        self.augmentation = augmentation
+        self.channels = channels
+        self.seed = seed
+        self.shuffle = shuffle
+        self._lock = threading.Lock()
+        self._cache: dict[int, NDArray[np.uint8]] = {}
+        self._cache_left = cache_bytes
+        self._unusable: set[int] = set()
+        self._problems: list[Problem] = []
+        self._told: set[int] = set()
+        self._orders: dict[int, NDArray[np.intp]] = {}
+
+    def make(self, number: int, out: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+        """Write sample ``number``, counted from the start of the run, to ``out`` (c, h, w).
+
+        Returns its boxes (n, 5) and the index of its picture.
+        """
+        epoch, position = divmod(number, len(self.dataset))
+        order = self._order(epoch)
+        index, image, boxes = self._usable(order, position)
+        rng = generator(self.seed, _SAMPLE, epoch, int(order[position]))
+        height, width = out.shape[1:]
+        sample, boxes = self.augmentation.augment(image, boxes, width, height, rng)
+        np.divide(sample, np.float32(255), out=out)
+        return boxes, index
+
+    def take_problems(self) -> list[Problem]:
+        """The problems found since the last call."""
+        with self._lock:
+            problems, self._problems = self._problems, []
+        return problems
+
+    def _order(self, epoch: int) -> NDArray[np.intp]:
+        """The pictures of an epoch."""
+        if not self.shuffle:
+            epoch = 0
+        with self._lock:
+            if epoch not in self._orders:
+                count = len(self.dataset)
+                order = generator(self.seed, _ORDER, epoch).permutation(count) if self.shuffle else np.arange(count)
+                # Batches of two epochs can be in the making at a time, of more only if epochs are very short.
+                self._orders = {key: kept for key, kept in self._orders.items() if key >= epoch - 1}
+                self._orders[epoch] = order
+            return self._orders[epoch]
+
+    def _usable(
+        self, order: NDArray[np.intp], position: int
+    ) -> tuple[int, NDArray[np.uint8], NDArray[np.float32]]:
+        """Index, picture and boxes at a position of the order, or at the next one that can be used."""
+        for step in range(len(order)):
+            index = int(order[(position + step) % len(order)])
+            if index in self._unusable:
+                continue
+            try:
+                return index, self._picture(index), self._boxes(index)
+            except DataError as error:
+                with self._lock:
+                    if index not in self._unusable:
+                        self._unusable.add(index)
+                        self._problems += error.problems
+        raise DataError("none of its pictures can be used", where=self.dataset.name)
+
+    def _picture(self, index: int) -> NDArray[np.uint8]:
+        image = self._cache.get(index)
+        if image is None:
+            image = read_picture(self.dataset.pictures[index], self.channels)
+            with self._lock:
+                if image.nbytes <= self._cache_left and index not in self._cache:
+                    self._cache[index] = image
+                    self._cache_left -= image.nbytes
+        return image
+
+    def _boxes(self, index: int) -> NDArray[np.float32]:
+        """The boxes to learn; their problems are told the first time."""
+        labels = self.dataset.labels(index)
+        if not labels.usable:
+            raise DataError(problems=labels.problems)
+        if labels.problems:
+            with self._lock:
+                if index not in self._told:
+                    self._told.add(index)
+                    self._problems += labels.problems
+        return labels.boxes[~labels.difficult] if labels.difficult.any() else labels.boxes
+
+
+@dataclass
+class _Slot:
+    """Room for one batch, used again and again; ``missing`` is the number of its samples still to be made."""
+
+    memory: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    iteration: int = -1
+    missing: int = 0
+    x: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    truth: list[NDArray[np.float32]] = field(default_factory=list)
+    indices: list[int] = field(default_factory=list)
+
+    def begin(self, iteration: int, shape: tuple[int, int, int, int]) -> None:
+        """Make room for a batch. Memory is allocated only for a batch larger than all before."""
+        size = int(np.prod(shape))
+        if size > self.memory.size:
+            self.memory = np.empty(size, np.float32)
+        self.x = self.memory[:size].reshape(shape)
+        self.truth = [np.zeros((0, 5), np.float32)] * shape[0]
+        self.indices = [-1] * shape[0]
+        self.iteration, self.missing = iteration, shape[0]
+
+
+class _Pipeline:
+    """Threads that fill a ring of slots, and the consumer that takes them in order.
+
+    A slot belongs to the threads from the moment its former batch is given back, to the consumer from the moment
+    its last sample is there. All that is shared is guarded by ``self._changed``.
+    """
+
+    def __init__(
+        self,
+        samples: _Samples,
+        batch: int,
+        size_at: Callable[[int], tuple[int, int]],
+        channels: int,
+        start: int,
+    ) -> None:
+        self.samples = samples
+        self.batch = batch
+        self.size_at = size_at
+        self.channels = channels
+        self.waited = 0.0
+        self._changed = threading.Condition()
+        self._slots = [_Slot() for _ in range(1 + _PREFETCH)]
+        self._next_sample = start * batch
+        self._next_batch = start
+        self._given_back = start  # every iteration before this one; its slot may be used again
+        self._error: BaseException | None = None
+        self._closed = False
+        self._threads: list[threading.Thread] = []
+        self._opencv_threads: int | None = None
+
+    def open(self, workers: int) -> None:
+        """Start the threads; with none, samples are made by :meth:`take`."""
+        if workers:
+            # One picture a thread: OpenCV's own threads would only fight for the same processors.
+            self._opencv_threads = cv2.getNumThreads()
+            cv2.setNumThreads(1)
+        self._threads = [
+            threading.Thread(target=self._work, name=f"darkpy-loader-{number}", daemon=True)
+            for number in range(workers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def close(self) -> None:
+        """Stop the threads and wait for them."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+        self._threads = []
+        if self._opencv_threads is not None:
+            cv2.setNumThreads(self._opencv_threads)
+            self._opencv_threads = None
+
+    def take(self) -> Batch:
+        """Give back the batch taken before and wait for the next one."""
+        with self._changed:
+            iteration = self._next_batch
+            slot = self._slots[iteration % len(self._slots)]
+            self._given_back = iteration
+            self._changed.notify_all()
+        if not self._threads:
+            self._make_batch(slot, iteration)
+        began = time.perf_counter()
+        with self._changed:
+            while not self._is_ready(slot, iteration):
+                if self._error is not None:
+                    raise self._error
+                if self._closed:
+                    raise StopIteration
+                self._changed.wait(_WAIT)
+            self.waited += time.perf_counter() - began
+            self._next_batch = iteration + 1
+        return Batch(iteration, slot.x, slot.truth, slot.indices)
+
+    def _make_batch(self, slot: _Slot, iteration: int) -> None:
+        """Make the batch in the thread of the consumer."""
+        try:
+            while not (self._closed or self._is_ready(slot, iteration)):
+                self._make_sample(*self._reserve())
+        except BaseException as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Whatever went wrong goes to the consumer; no more samples are made."""
+        with self._changed:
+            self._error = self._error or error
+            self._closed = True
+            self._changed.notify_all()
+
+    @staticmethod
+    def _is_ready(slot: _Slot, iteration: int) -> bool:
+        return slot.iteration == iteration and slot.missing == 0
+
+    def _work(self) -> None:
+        """What a thread does until the loader is closed."""
+        try:
+            while True:
+                with self._changed:
+                    while not self._closed and not self._has_room():
+                        self._changed.wait()
+                    if self._closed:
+                        return
+                    slot, place, number = self._reserve()
+                self._make_sample(slot, place, number)
+        except BaseException as error:
+            self._fail(error)
+
+    def _has_room(self) -> bool:
+        return self._next_sample // self.batch < self._given_back + len(self._slots)
+
+    def _reserve(self) -> tuple[_Slot, int, int]:
+        """The slot, the place in it and the number of the next sample to make."""
+        number = self._next_sample
+        iteration, place = divmod(number, self.batch)
+        slot = self._slots[iteration % len(self._slots)]
+        if place == 0:
+            width, height = self.size_at(iteration)
+            slot.begin(iteration, (self.batch, self.channels, height, width))
+        self._next_sample = number + 1
+        return slot, place, number
+
+    def _make_sample(self, slot: _Slot, place: int, number: int) -> None:
+        slot.truth[place], slot.indices[place] = self.samples.make(number, slot.x[place])
+        with self._changed:
+            slot.missing -= 1
+            if slot.missing == 0:
+                self._changed.notify_all()
+
+
+def multi_scale(
+    width: int,
+    height: int,
+    random: float,
+    resize_step: int = 32,
+    seed: int = 0,
+    max_batches: int = 0,
+) -> Callable[[int], tuple[int, int]]:
+    """The size of the network's input at each iteration of multi-scale training (Darknet, detector.c).
+
+    Every 10 iterations the size is multiplied or divided by a number between 1 and ``random`` (1.4 if that is 1) and
+    made a multiple of ``resize_step``. The first 10 iterations have the largest size, so that a lack of memory shows
+    at once, and so have the last 100. With ``random`` 0 the size is always ``width`` x ``height``.
+
+    Args:
+        width: width of the network's input in the cfg.
+        height: height of the network's input in the cfg.
+        random: ``random`` of the last head.
+        resize_step: ``resize_step`` of ``[net]``.
+        seed: of the random numbers.
+        max_batches: iterations of the whole training; 0 if unknown.
+
+    Returns:
+        A function from the iteration, counted from 0, to (width, height).
+    """
+    if not random:
+        return lambda iteration: (width, height)
+    limit = 1.4 if random == 1 else random
+
+    def scaled(side: int, factor: float) -> int:
+        # The 1 makes it round up, mostly; Darknet adds it.
+        size = int(np.floor(factor * side / resize_step + 1.5)) * resize_step
+        return max(size, resize_step)
+
+    def size_at(iteration: int) -> tuple[int, int]:
+        block = iteration // _ITERATIONS_PER_SIZE
+        near_end = max_batches and block * _ITERATIONS_PER_SIZE > max_batches - _LAST_ITERATIONS
+        if block == 0 or near_end:
+            return scaled(width, limit), scaled(height, limit)
+        chance, coin = generator(seed, _SIZE, block).random(2)
+        factor = 1 + (limit - 1) * chance
+        if coin < 0.5:
+            factor = 1 / factor
+        size = scaled(width, factor), scaled(height, factor)
+        return (width, height) if factor < 1 and (size[0] > width or size[1] > height) else size
+
+    return size_at
+
+
+def default_cache_bytes() -> int:
+    """Memory for decoded pictures: an eighth of the machine's, at most 1 GiB; 256 MiB where that is not known."""
+    try:
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return 256 << 20
+    return min(memory // 8, 1 << 30)
+
+
+def _processors() -> int:
+    """Threads worth having on this machine."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        count = os.cpu_count() or 1
+    return min(count, _MOST_WORKERS)

@@ -1,0 +1,162 @@
+"""Running a detector over a data set and comparing it with the truth."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkpy.data.pictures import network_input, read_picture
+from darkpy.detection import check_detector, find_boxes
+from darkpy.errors import ConfigError, DataError, InputError, Problem
+from darkpy.evaluation.matching import Predictions, Truths
+from darkpy.evaluation.report import Evaluation, assess, check_options
+
+if TYPE_CHECKING:
+    from darkpy.data.dataset import Dataset, Labels
+    from darkpy.network import Network
+
+RANKING_THRESH = 0.005
+"""Probability from which detections are ranked for the average precision, as in Darknet."""
+
+MOST_PER_PICTURE = 10_000
+"""Detections ranked per picture. A trained network is far below; an untrained one would fill the memory."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """A picture ready for the network, or what is wrong with it."""
+
+    index: int
+    labels: Labels
+    pixels: NDArray[np.float32] | None = None
+    width: int = 0
+    height: int = 0
+    problems: tuple[Problem, ...] = ()
+
+
+def evaluate(
+    network: Network,
+    dataset: Dataset,
+    *,
+    thresh: float = 0.25,
+    iou_thresh: float = 0.5,
+    points: int = 0,
+    letter_box: bool = False,
+    nms: float = 0.45,
+    batch: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Detect on every picture of a data set and measure how well that fits the truth (Darknet's ``detector map``).
+
+    thresh: probability over which detections count for precision, recall, F1 and average IoU. The average precision
+    ranks all those over 0.005.
+    iou_thresh: a detection has found an object of its class if their IoU is greater.
+    points: see :func:`~darkpy.evaluation.average_precision.average_precision`.
+    letter_box: pad pictures instead of stretching them; also where the cfg says so.
+    nms: overlap for non-maximum suppression, 0 for none.
+    batch: pictures per forward pass, the network's by default. It does not change the result.
+    progress: called with (pictures done, pictures in all).
+
+    Pictures are decoded in background threads. One that cannot be read, or whose labels cannot, is left out, and the
+    result's ``skipped`` says why. Raises :class:`~darkpy.errors.InputError` for options, a network or a data set that
+    cannot be used.
+
+    Where Darknet's numbers differ: its ``-letter_box`` flag has no effect, only the cfg's key has; a detection of a
+    difficult object counts as wrong at ``thresh`` although the ranking leaves it out; a detection of an object that
+    a less probable one of the same picture found before, in the order left over from sorting, counts as wrong at
+    ``thresh`` although the ranking has it as right; without any detection it reads outside its arrays.
+    """
+    check_options(thresh, iou_thresh, points)
+    check_detector(network)
+    if dataset.classes != network.classes:
+        raise ConfigError(
+            f"the data set has {dataset.classes} classes and the network {network.classes}: "
+            f"set classes= of its heads (and filters= before them), or take another data set"
+        )
+    size = network.batch if batch is None else batch
+    if size < 1:
+        raise InputError(f"batch={size}: needs at least one picture")
+    letter_box = letter_box or network.options.letter_box
+    claims: list[Predictions] = []
+    used: list[_Sample] = []
+    skipped: list[Problem] = []
+    total = len(dataset)
+    for number, samples in enumerate(_batches(dataset, size, partial(_load, dataset, network, letter_box))):
+        skipped += [problem for sample in samples for problem in sample.problems]
+        readable = [sample for sample in samples if sample.pixels is not None]
+        claims += _detect(network, readable, nms, letter_box)
+        used += [replace(sample, pixels=None) for sample in readable]
+        if progress is not None:
+            progress(number * size + len(samples), total)
+    return assess(
+        Predictions.concatenate(claims),
+        Truths.concatenate(
+            [sample.index for sample in used],
+            [sample.labels.boxes for sample in used],
+            [sample.labels.difficult for sample in used],
+        ),
+        dataset.names,
+        pictures=len(used),
+        thresh=thresh,
+        iou_thresh=iou_thresh,
+        points=points,
+        skipped=skipped,
+    )
+
+
+def _load(dataset: Dataset, network: Network, letter_box: bool, index: int) -> _Sample:
+    labels = dataset.labels(index)
+    if not labels.usable:
+        return _Sample(index, labels, problems=labels.problems)
+    try:
+        image = read_picture(dataset.pictures[index], network.channels)
+    except DataError as error:
+        return _Sample(index, labels, problems=tuple(error.problems))
+    pixels = network_input(image, network.width, network.height, letter_box)
+    return _Sample(index, labels, pixels, image.shape[1], image.shape[0])
+
+
+def _detect(network: Network, samples: Sequence[_Sample], nms: float, letter_box: bool) -> list[Predictions]:
+    if not samples:
+        return []
+    network.forward(np.concatenate([sample.pixels for sample in samples if sample.pixels is not None]))
+    claims = []
+    for place, sample in enumerate(samples):
+        size = sample.width, sample.height
+        boxes, probabilities = find_boxes(network, place, *size, RANKING_THRESH, nms, letter_box)
+        claims.append(Predictions.of_picture(sample.index, boxes, probabilities, MOST_PER_PICTURE))
+    return claims
+
+
+def _batches(dataset: Dataset, size: int, load: Callable[[int], _Sample]) -> Iterator[list[_Sample]]:
+    """All samples in order, ``size`` at a time, loaded by background threads while the caller works on others."""
+    threads = min(os.cpu_count() or 1, 8)
+    with ThreadPoolExecutor(threads, thread_name_prefix="darkpy-decode") as pool:
+        samples = _in_background(pool, load, range(len(dataset)), ahead=size + threads)
+        while chunk := list(islice(samples, size)):
+            yield chunk
+
+
+def _in_background(
+    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int
+) -> Iterator[R]:
+    """Results in the order of the items, up to ``ahead`` of them computed before they are asked for."""
+    waiting: deque[Future[R]] = deque()
+    for item in items:
+        waiting.append(pool.submit(function, item))
+        if len(waiting) > ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()

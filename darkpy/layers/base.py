@@ -1,0 +1,234 @@
+"""The contract every layer keeps, and the registry that finds a layer by its section name.
+
+A layer is one file: a class with
+
+- ``Options``: its cfg keys, a frozen dataclass of :func:`~darkpy.config.options.option` fields;
+- ``shape(*inputs)``: the output shape, reporting impossible requests with :meth:`Layer.problem`;
+- ``parameters()`` and ``buffers()``: what it needs, declared before anything is allocated;
+- ``forward`` and ``backward``: its arithmetic, done only through ``self.backend``.
+
+Shapes are ``(channels, height, width)`` without the batch; arrays are ``(batch, channels, height, width)``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+import numpy as np
+
+from darkpy.config.options import CommonOptions
+from darkpy.errors import Problem
+
+if TYPE_CHECKING:
+    from darkpy.backends.base import Backend
+    from darkpy.config.cfg import Section
+
+Shape = tuple[int, int, int]
+Initializer = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+
+NETWORK_INPUT = -1
+"""Index by which a layer names the network's input as its source."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """An array a layer keeps: learned (``trained``) or a running statistic.
+
+    ``initial`` is a constant or a function of (generator, shape). Only parameters with ``decay`` shrink by weight
+    decay: weights do, biases and batch-norm scales do not.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    initial: float | Initializer = 0.0
+    decay: bool = False
+    trained: bool = True
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return int(np.prod(self.shape))
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Working memory of a layer, planned by the network.
+
+    ``saved`` buffers are written by forward and read by backward; ``scratch`` ones live only within one call of
+    the passes named in ``during``.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Any = None
+    scratch: bool = False
+    during: tuple[str, ...] = ("forward", "backward")
+
+
+@dataclass
+class Graph:
+    """What a layer may know of its surroundings while it is built: the layers before it and a place for problems."""
+
+    backend: Backend
+    input_shape: Shape
+    layers: list[Layer | None] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    net_options: Any = None
+    seen: int = 0
+    seed: int = 0
+
+    def shape_of(self, index: int) -> Shape | None:
+        """Output shape of an earlier layer, the network's input for -1, None where that layer is itself at fault."""
+        if index == NETWORK_INPUT:
+            return self.input_shape
+        layer = self.layers[index]
+        return None if layer is None else layer.output_shape
+
+
+class Layer(ABC):
+    """One section of a cfg: its options, shapes, parameters and arithmetic."""
+
+    names: ClassVar[tuple[str, ...]] = ()
+    Options: ClassVar[type[CommonOptions]]
+    is_head: ClassVar[bool] = False
+
+    output: Any = None
+    grad_output: Any = None
+    accumulate: Sequence[bool] = ()
+    frozen: bool = False
+
+    def __init__(self, options: Any, section: Section, index: int, graph: Graph) -> None:
+        self.options = options
+        self.section = section
+        self.index = index
+        self.graph = graph
+        self.backend = graph.backend
+        self.output_shape: Shape | None = None
+        before = len(graph.problems)
+        self.sources = self.find_sources()
+        if len(graph.problems) == before:
+            self.infer_shape()
+
+    def infer_shape(self) -> None:
+        """Set ``input_shapes`` and ``output_shape`` from the shapes of the sources as they are now."""
+        shapes = [self.graph.shape_of(source) for source in self.sources]
+        if any(shape is None for shape in shapes):
+            self.output_shape = None
+            return
+        self.input_shapes: list[Shape] = [shape for shape in shapes if shape is not None]
+        before = len(self.graph.problems)
+        shape = self.shape(*self.input_shapes)
+        self.output_shape = shape if len(self.graph.problems) == before else None
+
+    # What a layer says about itself ---------------------------------------------------------------------------
+
+    def find_sources(self) -> list[int]:
+        """Indices of the layers this one reads; by default the layer before."""
+        return [self.index - 1]
+
+    def shape(self, *inputs: Shape) -> Shape:
+        """Output shape for these input shapes; by default that of the first input."""
+        return inputs[0]
+
+    def parameters(self) -> list[Parameter]:
+        """Arrays the layer keeps, in the order of a .weights file."""
+        return []
+
+    def buffers(self, batch: int, training: bool) -> dict[str, Buffer]:
+        """Working arrays by attribute name; shapes include the batch."""
+        return {}
+
+    def workspace(self, batch: int, training: bool) -> int:
+        """Bytes the backend needs for this layer's operations."""
+        return 0
+
+    def is_identity(self, training: bool) -> bool:
+        """Whether the output is the first input unchanged, so that both share one buffer."""
+        return False
+
+    def operations(self) -> float:
+        """Floating point operations of one forward pass of one picture, counted as Darknet's BFLOPs."""
+        return 0.0
+
+    def receptive_step(self) -> tuple[float, float]:
+        """Window side and stride by which this layer widens the receptive field."""
+        return 1.0, 1.0
+
+    def describe(self) -> str:
+        """Short text for the layer table, such as ``3x3/2``."""
+        return ""
+
+    # Arithmetic ------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def forward(self, *inputs: Any, training: bool) -> None:
+        """Compute ``self.output`` from the inputs, saving what backward needs when training."""
+
+    @abstractmethod
+    def backward(self, grad_output: Any, *grad_inputs: Any) -> None:
+        """Add to the parameter gradients and hand on the gradients of the inputs.
+
+        ``grad_inputs[i]`` is None where nobody needs it; otherwise it is overwritten, or added to where
+        ``self.accumulate[i]`` says that another layer has already put its share there.
+        """
+
+    # Help for subclasses ---------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The canonical section name."""
+        return self.names[0]
+
+    def problem(self, key: str, message: str) -> None:
+        """Report something impossible at the line of ``key``, or of the section where the key is not written."""
+        self.graph.problems.append(Problem(self.where(key), f"[{self.section.name}] {message}"))
+
+    def where(self, key: str = "") -> str:
+        """``file:line`` of an option, or of the section itself."""
+        entry = self.section.get(key) if key else None
+        return f"{self.section.file}:{entry.line if entry is not None else self.section.line}"
+
+    def resolve(self, value: int, key: str) -> int | None:
+        """Absolute index of a layer named in the cfg (negative values count back from here)."""
+        index = self.index + value if value < 0 else value
+        if 0 <= index < self.index:
+            return index
+        reach = f"0 to {self.index - 1}, or -{self.index} to -1" if self.index else "none: it is the first layer"
+        self.problem(key, f"{key}={value} names a missing layer; this is layer {self.index}, it can read {reach}")
+        return None
+
+
+def uniform_fan_in(fan_in: int) -> Initializer:
+    """Uniform weights in ±sqrt(2 / fan_in), as Darknet starts its convolutions and connected layers."""
+    limit = np.sqrt(2.0 / fan_in)
+    return lambda generator, shape: generator.uniform(-limit, limit, shape)
+
+
+_REGISTRY: dict[str, type[Layer]] = {}
+LayerType = TypeVar("LayerType", bound=type[Layer])
+
+
+def register(*names: str) -> Callable[[LayerType], LayerType]:
+    """Class decorator: make a layer known under its section names, the first being the canonical one."""
+
+    def add(cls: LayerType) -> LayerType:
+        cls.names = names
+        for name in names:
+            if name in _REGISTRY:
+                raise ValueError(f"[{name}] is registered twice")
+            _REGISTRY[name] = cls
+        return cls
+
+    return add
+
+
+def registered() -> dict[str, type[Layer]]:
+    """Every known section name, aliases included, and its layer class; imports all modules of this package."""
+    package = importlib.import_module("darkpy.layers")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"darkpy.layers.{module.name}")
+    return dict(sorted(_REGISTRY.items()))

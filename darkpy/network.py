@@ -1,0 +1,428 @@
+"""A network: the layers of a cfg, their memory, and the passes over them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from darkpy import backends, builder, resources, weights
+from darkpy.config.cfg import Config, read_cfg
+from darkpy.errors import ConfigError, InputError, TrainingError
+from darkpy.layers.base import NETWORK_INPUT, Layer
+from darkpy.optimizers import create_optimizer, learning_rate
+from darkpy.parameters import Parameters
+from darkpy.plan import Lifetime, MemoryPlan, place
+
+if TYPE_CHECKING:
+    from darkpy.detection import Detection
+
+Truth = Sequence[np.ndarray] | np.ndarray
+
+
+class Network:
+    """Layers built from a cfg, with their parameters and planned memory.
+
+    Use :meth:`from_cfg`. Arrays are float32 NCHW; pictures are RGB in 0..1.
+
+    Attributes:
+        layers: the layers, indexed as in the cfg after ``[net]``; each has ``output`` after a forward pass and, in
+            training, ``grad_output`` (the gradient of the loss) after a backward pass. Take them with
+            ``numpy.asarray``.
+        options: the typed ``[net]`` options.
+        seen: pictures seen in training so far; kept in the weights file, writable.
+        names: class names for detections; set it from a names file, the default is the class numbers.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        batch: int | None = None,
+        training: bool = False,
+        keep_outputs: bool = False,
+        keep_gradients: bool = True,
+        device: str = "cpu",
+        dtype: Any = np.float32,
+        seed: int = 0,
+    ) -> None:
+        self.config = config
+        self.backend = backends.create(device, dtype)
+        blueprint = builder.build(config, self.backend)
+        self.options = blueprint.options
+        self.warnings = blueprint.warnings
+        self.layers = blueprint.layers
+        self.graph = blueprint.graph
+        self.training = training
+        self.keep_outputs = keep_outputs
+        self.keep_gradients = keep_gradients
+        self.seed = seed
+        self.seen = 0
+        if batch is not None:
+            self._set_batch(batch)
+        self.batch = self.options.batch // self.options.subdivisions if training else (batch or 1)
+        self.heads = [layer for layer in self.layers if layer.is_head]
+        self._names: list[str] | None = None
+        self._mark_frozen()
+        self.parameters = Parameters(self.layers, self.backend, training)
+        self.parameters.initialize(seed)
+        self.optimizer = create_optimizer(self.options, self.backend, len(self.parameters.values)) if training else None
+        self._arena: Any = None
+        self._arena_bytes = 0
+        self._bound: tuple[int, Any] | None = None
+        self._input: Any = None
+        self._has_loss = False
+        self._prepare(self.batch)
+
+    @classmethod
+    def from_cfg(
+        cls,
+        path: str | Path,
+        weights: str | Path | None = None,
+        *,
+        batch: int | None = None,
+        training: bool = False,
+        keep_outputs: bool = False,
+        device: str = "cpu",
+        seed: int = 0,
+    ) -> Network:
+        """Build a network from a cfg file and, if given, a ``.weights`` file.
+
+        ``path`` is looked up in the working folder first, then among the cfg files that come with darkpy. ``batch``
+        is the number of pictures per forward pass at inference (default 1; other sizes still work, planned anew) or
+        per update in training (default: the cfg's). With ``keep_outputs`` no memory is shared between layers at
+        inference, so that every layer's output can be read afterwards. In training the weights may cover only the
+        first layers. ``seed`` fixes the starting weights and everything random in the layers.
+
+        Raises :class:`~darkpy.errors.ConfigError` or :class:`~darkpy.errors.WeightsError`, each with every problem
+        found.
+        """
+        network = cls(
+            read_cfg(resources.find("cfg", str(path))),
+            batch=batch,
+            training=training,
+            keep_outputs=keep_outputs,
+            device=device,
+            seed=seed,
+        )
+        if weights is not None:
+            network.load_weights(weights, partial=training)
+        return network
+
+    # What it is ------------------------------------------------------------------------------------------------
+
+    @property
+    def channels(self) -> int:
+        """Channels of the input."""
+        return self.graph.input_shape[0]
+
+    @property
+    def height(self) -> int:
+        """Height of the input in pixels."""
+        return self.graph.input_shape[1]
+
+    @property
+    def width(self) -> int:
+        """Width of the input in pixels."""
+        return self.graph.input_shape[2]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes the heads tell apart; 0 without a head that has any."""
+        return max((getattr(head, "classes", 0) for head in self.heads), default=0)
+
+    @property
+    def names(self) -> list[str]:
+        """One name per class."""
+        return self._names if self._names is not None else [str(i) for i in range(self.classes)]
+
+    @names.setter
+    def names(self, names: Sequence[str]) -> None:
+        self._names = list(names)
+
+    @property
+    def iteration(self) -> int:
+        """Updates done so far, counted by the pictures seen (Darknet, get_current_batch)."""
+        return self.seen // self.options.batch
+
+    @property
+    def output(self) -> Any:
+        """Output of the last layer that has one; [cost] has none of its own."""
+        return next((layer for layer in reversed(self.layers) if layer.name != "cost"), self.layers[-1]).output
+
+    # Memory ----------------------------------------------------------------------------------------------------
+
+    def memory_plan(self, batch: int | None = None) -> MemoryPlan:
+        """Bytes needed for a (mini-)batch, computed without allocating anything."""
+        batch = self.batch if batch is None else batch
+        lifetimes = list(self._lifetimes(batch).values())
+        itemsize = np.dtype(self.backend.dtype).itemsize
+        trained = sum(p.size for layer in self.layers for p in layer.parameters() if p.trained)
+        statistics = sum(p.size for layer in self.layers for p in layer.parameters() if not p.trained)
+        moments = (2 if self.options.adam else 1) * trained if self.training else 0
+        return MemoryPlan(
+            batch=batch,
+            training=self.training,
+            parameters=itemsize * (trained + statistics),
+            gradients=itemsize * trained if self.training else 0,
+            optimizer=itemsize * moments,
+            input=itemsize * batch * int(np.prod(self.graph.input_shape)),
+            arena=place(lifetimes),
+            separate=sum(lifetime.nbytes for lifetime in lifetimes),
+            workspace=self._workspace(batch),
+        )
+
+    def resize(self, width: int, height: int) -> None:
+        """Change the input size; memory is planned anew and grows only where it must."""
+        if (width, height) == (self.width, self.height):
+            return
+        before = self.graph.input_shape
+        shapes = [[p.shape for p in layer.parameters()] for layer in self.layers]
+        self.graph.input_shape = (self.channels, height, width)
+        for layer in self.layers:
+            layer.infer_shape()
+        fixed = [layer for layer, old in zip(self.layers, shapes) if [p.shape for p in layer.parameters()] != old]
+        for layer in fixed:
+            layer.problem("", f"has weights for inputs of {before[2]}x{before[1]}; it cannot take {width}x{height}")
+        if self.graph.problems:
+            problems, self.graph.problems[:] = list(self.graph.problems), []
+            self.graph.input_shape = before
+            for layer in self.layers:
+                layer.infer_shape()
+            raise ConfigError(problems=problems)
+        self._bound = None
+        self._prepare(self.batch)
+
+    def _set_batch(self, batch: int) -> None:
+        if batch < 1:
+            raise InputError(f"batch={batch}: needs at least one picture")
+        if not self.training:
+            return
+        if batch % self.options.subdivisions:
+            raise InputError(f"batch={batch} is not a multiple of subdivisions={self.options.subdivisions}")
+        self.options = builder.with_batch(self.options, batch)
+
+    def _mark_frozen(self) -> None:
+        """Layers before the last ``stopbackward=1`` stay as they are; find out where gradients flow."""
+        stops = [layer.index for layer in self.layers if layer.options.stopbackward]
+        self._stop = max(stops, default=-1) if self.training else -1
+        arrives = {layer.index for layer in self.layers if layer.is_head}
+        written = set(arrives)
+        for layer in self.layers:
+            layer.frozen = layer.index < self._stop
+        self._backward_order: list[Layer] = []
+        for layer in reversed(self.layers):
+            if layer.index not in arrives or layer.index <= self._stop or layer.options.onlyforward:
+                continue
+            self._backward_order.append(layer)
+            accumulate = []
+            for source in layer.sources:
+                accumulate.append(source in written)
+                if source > self._stop:
+                    arrives.add(source)
+                    written.add(source)
+            layer.accumulate = accumulate
+        self._with_gradient = {layer.index for layer in self._backward_order}
+
+    def _roots(self) -> list[int]:
+        """For each layer the layer whose buffer holds its output (itself unless it passes its input on)."""
+        roots: list[int] = []
+        for layer in self.layers:
+            source = layer.sources[0] if layer.sources else NETWORK_INPUT
+            shares = layer.is_identity(self.training) and source != NETWORK_INPUT
+            roots.append(roots[source] if shares else layer.index)
+        return roots
+
+    def _lifetimes(self, batch: int) -> dict[tuple[int, str], Lifetime]:
+        """Every planned array by (layer, attribute). Steps: layer i forward at i, backward at 2L - 1 - i."""
+        count = len(self.layers)
+        end = 2 * count
+        itemsize = np.dtype(self.backend.dtype).itemsize
+        roots = self._roots()
+        found: dict[tuple[int, str], Lifetime] = {}
+
+        def add(index: int, name: str, nbytes: int, first: int, last: int) -> None:
+            found[index, name] = Lifetime(f"{index} {name}", nbytes, first, last)
+
+        last_use = {layer.index: layer.index for layer in self.layers}
+        first_gradient: dict[int, int] = {}
+        for layer in self.layers:
+            for source in layer.sources:
+                if source != NETWORK_INPUT:
+                    last_use[roots[source]] = max(last_use[roots[source]], layer.index)
+                    back = end - 1 - layer.index
+                    first_gradient[source] = min(first_gradient.get(source, back), back)
+        keep = self.training or self.keep_outputs
+        for layer in self.layers:
+            i, back = layer.index, end - 1 - layer.index
+            assert layer.output_shape is not None
+            size = itemsize * batch * int(np.prod(layer.output_shape))
+            if roots[i] == i:
+                is_result = layer.is_head or i >= count - 2
+                add(i, "output", size, i, end if keep or is_result else last_use[i])
+            if i in self._with_gradient and self.training:
+                first = i if layer.is_head else first_gradient.get(i, count)
+                add(i, "grad_output", size, first, end if self.keep_gradients else back)
+            for name, buffer in layer.buffers(batch, self.training).items():
+                nbytes = int(np.prod(buffer.shape)) * np.dtype(buffer.dtype or self.backend.dtype).itemsize
+                first = back if buffer.scratch and "forward" not in buffer.during else i
+                last = back if self.training and "backward" in buffer.during else i
+                add(i, name, nbytes, first, last)
+        return found
+
+    def _workspace(self, batch: int) -> int:
+        return max((layer.workspace(batch, self.training) for layer in self.layers), default=0)
+
+    def _prepare(self, batch: int) -> None:
+        """Plan for a batch and give every layer its arrays; nothing is done if that is already so."""
+        key = (batch, self.graph.input_shape)
+        if self._bound == key:
+            return
+        lifetimes = self._lifetimes(batch)
+        needed = place(lifetimes.values())
+        if needed > self._arena_bytes:
+            self._arena = None
+            self._arena = self.backend.empty((needed,), np.uint8)
+            self._arena_bytes = needed
+        self.backend.set_workspace(self._workspace(batch))
+        roots = self._roots()
+        for layer in self.layers:
+            i = layer.index
+            assert layer.output_shape is not None
+            shape = (batch, *layer.output_shape)
+            layer.output = self._array(lifetimes.get((roots[i], "output")), shape)
+            layer.grad_output = self._array(lifetimes.get((i, "grad_output")), shape)
+            for name, buffer in layer.buffers(batch, self.training).items():
+                setattr(layer, name, self._array(lifetimes[i, name], buffer.shape, buffer.dtype))
+        self._bound = key
+
+    def _array(self, lifetime: Lifetime | None, shape: Sequence[int], dtype: Any = None) -> Any:
+        if lifetime is None:
+            return None
+        flat = self._arena[lifetime.offset : lifetime.offset + lifetime.nbytes]
+        return flat.view(dtype or self.backend.dtype).reshape(tuple(shape))
+
+    # Passes ----------------------------------------------------------------------------------------------------
+
+    def forward(self, x: np.ndarray, truth: Truth | None = None) -> np.ndarray:
+        """Run all layers on pictures ``x``, float32 (batch, channels, height, width) in 0..1.
+
+        Returns the last layer's output. In training, batch normalisation uses and updates the batch's statistics and
+        dropout drops; ``truth`` (see :meth:`train_batch`) may be given here or to :meth:`backward`.
+        """
+        self._input = self._checked_input(x)
+        self._prepare(len(x))
+        self._has_loss = False
+        self.graph.seen = self.seen
+        self.graph.seed = self.seed
+        with self.backend.running():
+            for layer in self.layers:
+                inputs = [self._output_of(source) for source in layer.sources]
+                if layer.is_identity(self.training):
+                    layer.output = inputs[0].reshape(inputs[0].shape[0], *(layer.output_shape or ()))
+                else:
+                    layer.forward(*inputs, training=self.training and not layer.frozen)
+        if truth is not None:
+            self.loss(truth)
+        return self.backend.to_host(self.output)
+
+    def loss(self, truth: Truth) -> float:
+        """Compare the heads' outputs of the last forward pass with the truth.
+
+        Returns the mean of the heads' costs, each summed over the pictures (Darknet, get_network_cost), and leaves
+        in every head the gradient that :meth:`backward` starts from.
+        """
+        if not self.training:
+            raise TrainingError("the network was built for inference; use Network.from_cfg(..., training=True)")
+        if not self.heads:
+            raise TrainingError("the network has no head with a loss, such as [yolo], [softmax] or [cost]")
+        with self.backend.running():
+            costs = [head.loss(truth) for head in self.heads]  # type: ignore[attr-defined]
+        self._has_loss = True
+        return float(np.mean(costs))
+
+    def backward(self, truth: Truth | None = None) -> float | None:
+        """Run all layers backward after :meth:`forward`; parameter gradients are added to what is there.
+
+        ``net.layers[i].grad_output`` then holds the gradient of the loss. With ``truth`` the loss is computed first
+        and returned.
+        """
+        cost = self.loss(truth) if truth is not None else None
+        if not self._has_loss:
+            raise TrainingError("backward needs the truth: pass it here, or to forward or loss before")
+        with self.backend.running():
+            for layer in self._backward_order:
+                layer.backward(layer.grad_output, *[self._gradient_of(source) for source in layer.sources])
+        return cost
+
+    def zero_gradients(self) -> None:
+        """Set all parameter gradients to zero."""
+        self.backend.fill(self.parameters.gradients, 0.0)
+
+    def train_batch(self, x: np.ndarray, truth: Truth) -> float:
+        """One whole update with the cfg's ``batch`` pictures, in ``subdivisions`` parts.
+
+        ``x`` is float32 (batch, channels, height, width) in 0..1. ``truth`` is, for detectors, a list with one array
+        (n, 5) per picture: class, centre x, centre y, width, height in 0..1; for classifiers an array
+        (batch, classes). Returns the loss: the mean over the subdivisions of Darknet's get_network_cost.
+        """
+        if not self.training:
+            raise TrainingError("the network was built for inference; use Network.from_cfg(..., training=True)")
+        pictures, part = self.options.batch, self.options.batch // self.options.subdivisions
+        if len(x) != pictures or len(truth) != pictures:
+            raise InputError(f"an update takes {pictures} pictures with their truth, not {len(x)} and {len(truth)}")
+        self.zero_gradients()
+        cost = 0.0
+        for start in range(0, pictures, part):
+            self.seen += part
+            self.forward(x[start : start + part])
+            cost += self.backward(truth[start : start + part]) or 0.0
+        self.update()
+        return cost / self.options.subdivisions
+
+    def update(self) -> None:
+        """Change the parameters along the gradients gathered since :meth:`zero_gradients`."""
+        assert self.optimizer is not None
+        rate = learning_rate(self.options, self.iteration, self.seed)
+        with self.backend.running():
+            self.optimizer.update(self.parameters, rate, self.iteration)
+
+    def _output_of(self, source: int) -> Any:
+        return self._input if source == NETWORK_INPUT else self.layers[source].output
+
+    def _gradient_of(self, source: int) -> Any:
+        return self.layers[source].grad_output if source in self._with_gradient else None
+
+    def _checked_input(self, x: np.ndarray) -> Any:
+        expected = self.graph.input_shape
+        if x.ndim != 4 or x.shape[1:] != expected:
+            raise InputError(
+                f"the network takes arrays (batch, {expected[0]}, {expected[1]}, {expected[2]}), "
+                f"not {tuple(x.shape)}; resize the pictures or call resize(width, height)"
+            )
+        return self.backend.asarray(np.ascontiguousarray(x, dtype=self.backend.dtype))
+
+    # Files and use ---------------------------------------------------------------------------------------------
+
+    def load_weights(self, path: str | Path, *, partial: bool = False) -> int:
+        """Read a ``.weights`` file; returns how many layers were filled. See :func:`darkpy.weights.load`."""
+        return weights.load(self, path, partial=partial)
+
+    def save_weights(self, path: str | Path) -> None:
+        """Write a ``.weights`` file, at once or not at all."""
+        weights.save(self, path)
+
+    def detect(
+        self, image_bgr: np.ndarray, thresh: float = 0.25, nms: float = 0.45, letter_box: bool = False
+    ) -> list[Detection]:
+        """Find objects in a picture, uint8 (height, width, 3) in OpenCV's BGR order.
+
+        Returns detections with probability over ``thresh``, the surest first; overlapping ones of a class (IoU over
+        ``nms``) are suppressed. Boxes are centre based, in pixels of the picture. The picture is stretched to the
+        network's size, or padded to its shape with ``letter_box``.
+        """
+        from darkpy.detection import detect
+
+        return detect(self, image_bgr, thresh=thresh, nms=nms, letter_box=letter_box)

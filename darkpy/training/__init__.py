@@ -1,0 +1,7 @@
+"""Training a detector: the loop, what happens beside it, and the job that puts them together."""
+
+from darkpy.training.callback import Callback, Outcome, Record
+from darkpy.training.job import TrainingResult, TrainingSettings, default_data, train
+from darkpy.training.trainer import Trainer
+
+__all__ = ["Callback", "Outcome", "Record", "Trainer", "TrainingResult", "TrainingSettings", "default_data", "train"]

@@ -1,0 +1,153 @@
+"""``chart.png``: loss and mean average precision over the iterations."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from darkpy.files import atomic_write
+from darkpy.training.callback import Callback, Outcome, Record
+
+if TYPE_CHECKING:
+    from darkpy.training.trainer import Trainer
+
+LOSS, MAP, INK, FAINT = "#2a6f97", "#c8553d", "#333333", "#d9d9d9"
+SECONDS = 30.0
+"""The least time between two drawings ..."""
+SHARE = 150
+"""... and so many times as long as the last drawing took, to keep the cost below one percent."""
+MOST_POINTS = 4000
+"""Iterations drawn; of more, every n-th."""
+
+
+@dataclass
+class Curves:
+    """What a chart shows. ``precision`` has pairs (iteration, mAP 0..1)."""
+
+    title: str
+    last_iteration: int
+    top_loss: float
+    iterations: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    averages: list[float] = field(default_factory=list)
+    precision: list[tuple[int, float]] = field(default_factory=list)
+    precision_label: str = "mAP"
+
+    def snapshot(self) -> Curves:
+        """A copy that does not change while it is drawn."""
+        lists = ("iterations", "losses", "averages", "precision")
+        return Curves(**{**vars(self), **{name: list(getattr(self, name)) for name in lists}})
+
+
+class Chart(Callback):
+    """Draws the chart in a thread of its own now and then, and once more at the end."""
+
+    def __init__(self, path: Path, title: str) -> None:
+        self.path = path
+        self.title = title
+        self.curves: Curves
+        self._thread: threading.Thread | None = None
+        self._due = 0.0
+        self._cost = 0.0
+
+    def start(self, trainer: Trainer) -> None:
+        """Begin with empty curves."""
+        self.curves = Curves(self.title, trainer.last_iteration, trainer.network.options.max_chart_loss)
+        self._due = time.monotonic() + SECONDS
+
+    def after_iteration(self, trainer: Trainer, record: Record) -> None:
+        """Note the numbers; draw if the last drawing is old enough."""
+        curves = self.curves
+        curves.iterations.append(record.iteration)
+        curves.losses.append(record.loss)
+        curves.averages.append(record.average)
+        if record.evaluation is not None:
+            curves.precision.append((record.iteration, record.evaluation.mean_average_precision))
+            curves.precision_label = f"mAP@{100 * record.evaluation.iou_thresh:.0f}"
+        if time.monotonic() >= self._due and (self._thread is None or not self._thread.is_alive()):
+            self._thread = threading.Thread(target=self._draw, args=(curves.snapshot(),), name="darkpy-chart")
+            self._thread.start()
+            self._due = time.monotonic() + max(SECONDS, SHARE * self._cost)
+
+    def finish(self, trainer: Trainer, outcome: Outcome) -> None:
+        """Draw the whole course."""
+        if self._thread is not None:
+            self._thread.join()
+        if self.curves.iterations:
+            self._draw(self.curves)
+
+    def _draw(self, curves: Curves) -> None:
+        began = time.monotonic()
+        draw_chart(curves, self.path)
+        self._cost = time.monotonic() - began
+
+
+def draw_chart(curves: Curves, path: Path) -> None:
+    """Draw curves into a png file of 1100 x 620 pixels, at once or not at all."""
+    # Figures made so need no display and share nothing with other threads, unlike pyplot's.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 6.2), dpi=100, facecolor="white", layout="constrained")
+    FigureCanvasAgg(figure)
+    loss_axes = figure.add_subplot()
+    _draw_losses(loss_axes, curves)
+    loss_axes.set_title(curves.title, loc="left", color=INK, fontsize=13)
+    if curves.precision:
+        _draw_precision(loss_axes.twinx(), curves)
+    with atomic_write(path) as file:
+        figure.savefig(file, format="png")
+
+
+def _draw_losses(axes: Any, curves: Curves) -> None:
+    step = -(-len(curves.iterations) // MOST_POINTS)
+    iterations = curves.iterations[::step]
+    axes.plot(iterations, curves.losses[::step], color=LOSS, alpha=0.25, linewidth=0.8)
+    axes.plot(iterations, curves.averages[::step], color=LOSS, linewidth=2)
+    axes.set_xlim(0, max(curves.last_iteration, 1))
+    axes.set_ylim(0, _top(curves))
+    axes.set_xlabel("iteration", color=INK)
+    axes.set_ylabel(f"loss (running average {curves.averages[-1]:.3g})", color=LOSS)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.grid(color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+    _style(axes, LOSS)
+
+
+def _top(curves: Curves) -> float:
+    """Top of the loss axis: a little above the losses after the first ones, at most the cfg's max_chart_loss."""
+    settled = curves.averages[len(curves.averages) // 20 :]
+    return min(curves.top_loss or np.inf, 1.2 * float(np.percentile(settled, 97))) or 1.0
+
+
+def _draw_precision(axes: Any, curves: Curves) -> None:
+    iterations, values = zip(*((iteration, 100 * value) for iteration, value in curves.precision))
+    best = int(np.argmax(values))
+    axes.plot(iterations, values, color=MAP, linewidth=2, marker="o", markersize=4)
+    axes.set_xlim(0, max(curves.last_iteration, 1))
+    axes.set_ylim(0, 100)
+    axes.set_ylabel(f"{curves.precision_label} %  (best {values[best]:.1f})", color=MAP)
+    shown = {best, len(values) - 1}
+    for place in shown:
+        axes.annotate(
+            f"{values[place]:.1f}",
+            (iterations[place], values[place]),
+            xytext=(0, 8 if values[place] < 92 else -16),
+            textcoords="offset points",
+            ha="right" if iterations[place] > 0.95 * curves.last_iteration else "center",
+            color=MAP,
+            fontweight="bold",
+        )
+    _style(axes, MAP)
+
+
+def _style(axes: Any, color: str) -> None:
+    axes.tick_params(axis="y", colors=color, length=0)
+    axes.tick_params(axis="x", colors=INK, length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)

@@ -1,0 +1,81 @@
+"""The progress of a training on a terminal: one line that is redrawn, and lines above it that stay."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from darkpy.training import text
+from darkpy.training.callback import Outcome, Record
+from darkpy.training.progress import Progress, losses, seconds_left
+
+if TYPE_CHECKING:
+    from darkpy.training.trainer import Trainer
+
+REDRAWN = 2
+"""Times a second; more would take time from the training on a machine with few cores."""
+
+WIDE = 118
+"""Columns from which there is room for the parts of the loss."""
+
+
+class ProgressBar(Progress):
+    """``it 1,240/2,000  ━━━━━━━━╸━━━━  62 %  loss 1.84 ...  eta 1:24``."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.console = Console(file=stream, highlight=False)
+        self.bar = Bar(
+            TextColumn("  it {task.fields[iterations]}", markup=False),
+            BarColumn(bar_width=None),
+            TextColumn("{task.percentage:>3.0f} %", markup=False),
+            TextColumn("{task.fields[numbers]}", markup=False),
+            console=self.console,
+            refresh_per_second=REDRAWN,
+            expand=True,
+        )
+        self._task = self.bar.add_task("", start=False, iterations="", numbers="")
+
+    def start(self, trainer: Trainer) -> None:
+        """Show the bar."""
+        self.bar.update(
+            self._task,
+            total=trainer.last_iteration,
+            completed=trainer.first_iteration,
+            iterations=f"{trainer.first_iteration:,}/{trainer.last_iteration:,}",
+        )
+        self.bar.start()
+
+    def after_iteration(self, trainer: Trainer, record: Record) -> None:
+        """Set the numbers; the bar redraws itself."""
+        with_parts = self.console.width >= WIDE
+        numbers = (
+            f"loss {losses(record, with_parts=with_parts)}",
+            f"lr {text.rate(record.rate)}",
+            f"{text.count(record.images_per_second)} img/s",
+            f"eta {text.duration(seconds_left(trainer, record))}",
+        )
+        self.bar.update(
+            self._task,
+            completed=record.iteration,
+            iterations=f"{record.iteration:,}/{trainer.last_iteration:,}",
+            numbers="  ".join(numbers),
+        )
+
+    def evaluating(self, done: int, total: int) -> None:
+        """Show how far an evaluation is in the place of the numbers."""
+        self.bar.update(self._task, numbers=f"measuring on the validation set {done:,}/{total:,}")
+
+    def heading(self, line: str) -> None:
+        """Print a line above the bar."""
+        self.console.print(line, markup=False, soft_wrap=True)
+
+    def message(self, line: str) -> None:
+        """Print a line above the bar, indented."""
+        self.heading(f"  {line}")
+
+    def finish(self, trainer: Trainer, outcome: Outcome) -> None:
+        """Leave the last state of the bar on the screen."""
+        self.bar.stop()

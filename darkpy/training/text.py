@@ -1,0 +1,55 @@
+"""Numbers as a person reads them: short, aligned, without a unit to work out."""
+
+from __future__ import annotations
+
+import math
+
+_PREFIXES = ("", "k", "M", "G", "T")
+
+
+def count(number: float) -> str:
+    """A whole number with thousands marked: ``12,345``."""
+    return f"{round(number):,}"
+
+
+def plural(number: int, noun: str) -> str:
+    """A number and its noun: ``1 error``, ``2,000 errors``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def quantity(number: float, unit: str) -> str:
+    """Bytes and the like with a prefix: ``212 MB``, ``1.3 GB``."""
+    power = 0
+    while abs(number) >= 999.5 and power < len(_PREFIXES) - 1:
+        number /= 1000
+        power += 1
+    digits = 0 if power == 0 or number >= 99.5 else 1
+    return f"{number:.{digits}f} {_PREFIXES[power]}{unit}"
+
+
+def short(number: float) -> str:
+    """About three digits, as losses are read: ``.61``, ``1.84``, ``21.3``, ``213``."""
+    if not math.isfinite(number):
+        return str(number)
+    digits = 2 if abs(number) < 9.995 else 1 if abs(number) < 99.95 else 0
+    return _without_zero(f"{number:,.{digits}f}")
+
+
+def rate(number: float) -> str:
+    """A learning rate: ``.0010``, ``.00026``, ``2.6e-06``."""
+    if number == 0 or number >= 1e-3:
+        return _without_zero(f"{number:.4f}")
+    return _without_zero(f"{number:.5f}") if number >= 1e-4 else f"{number:.1e}"
+
+
+def duration(seconds: float) -> str:
+    """Minutes and seconds, with hours where there are any: ``1:24``, ``2:03:09``."""
+    if not math.isfinite(seconds):
+        return "-:--"
+    minutes, second = divmod(max(0, round(seconds)), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def _without_zero(text: str) -> str:
+    return text[1:] if text.startswith("0.") else text

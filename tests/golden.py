@@ -1,0 +1,103 @@
+"""Reading the reference cases: a folder with a cfg, weights before and after, and the arrays Darknet computed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from darkpy.network import Network
+
+
+@dataclass(frozen=True)
+class Case:
+    """One reference case."""
+
+    folder: Path
+
+    @cached_property
+    def arrays(self) -> np.lib.npyio.NpzFile:
+        return np.load(self.folder / "golden.npz")
+
+    @cached_property
+    def meta(self) -> dict:
+        return json.loads(str(self.arrays["meta"]))
+
+    @property
+    def layers(self) -> list[dict]:
+        return [self.meta["layers"][key] for key in sorted(self.meta["layers"])]
+
+    def network(self, *, training: bool, device: str, **options) -> Network:
+        network = Network.from_cfg(self.folder / "net.cfg", training=training, device=device, **options)
+        network.load_weights(self.folder / "init.weights")
+        network.seen = self.meta["options"]["seen_start"]
+        return network
+
+    def truth(self, prefix: str, network: Network):
+        """The truth of one training pass, in the form the network takes."""
+        flat = self.arrays[f"{prefix}/truth"]
+        if any(head.name in ("yolo", "gaussian_yolo", "region") for head in network.heads):
+            return [_boxes(row) for row in flat]
+        return flat
+
+    def passes(self) -> list[list[str]]:
+        """Array prefixes of the forward-backward passes, one list per update."""
+        iterations = self.meta["options"]["iters"]
+        parts = self.meta["net"]["subdivisions"]
+        return [
+            ["train" if i == s == 0 else f"train_i{i}_s{s}" for s in range(parts)] for i in range(iterations)
+        ]
+
+
+def _boxes(row: np.ndarray) -> np.ndarray:
+    """(class, x, y, w, h) rows from Darknet's records x, y, w, h, class, track; x = 0 ends the list."""
+    records = row.reshape(-1, 6)
+    ends = np.flatnonzero(records[:, 0] == 0)
+    records = records[: ends[0]] if len(ends) else records
+    return np.ascontiguousarray(records[:, [4, 0, 1, 2, 3]], np.float32)
+
+
+def relative_error(found: np.ndarray, expected: np.ndarray) -> float:
+    """max |a - b| / max |b|; the absolute error where everything expected is 0."""
+    found = np.asarray(found, np.float64).reshape(expected.shape)
+    scale = np.abs(expected).max(initial=0.0)
+    return float(np.abs(found - expected).max(initial=0.0) / (scale or 1.0))
+
+
+def use_darknets_batchnorm_backward(network: Network) -> None:
+    """Replace the exact derivative of batch normalisation by the formula of Darknet's C code.
+
+    It has 2/N where the variance divided by N - 1, and epsilon outside the root in one term. With it in place every
+    other operation can be compared closely, however small N is.
+    """
+    exact_forward_activation = network.backend.activation_backward
+    network.backend.batchnorm_backward = _darknets_batchnorm_backward(exact_forward_activation)
+
+
+def _darknets_batchnorm_backward(activation_backward):
+    def backward(
+        x, out, grad_out, mean, variance, scales, biases, grad_scales, grad_biases, grad_x, activation="linear",
+        accumulate=False,
+    ):  # fmt: skip
+        def channels(v):
+            return np.asarray(v, np.float64).reshape(1, -1, 1, 1)
+
+        n = x.shape[0] * x.shape[2] * x.shape[3]
+        centred = np.asarray(x, np.float64) - channels(mean)
+        deviation = np.sqrt(channels(variance) + 1e-5)
+        before = (channels(scales) * centred / deviation + channels(biases)).astype(x.dtype)
+        activated = np.empty_like(x)
+        activation_backward(before, out, grad_out, activated, activation)
+        g = activated.astype(np.float64)
+        grad_biases += g.sum((0, 2, 3))
+        grad_scales += (g * centred / deviation).sum((0, 2, 3))
+        g = g * channels(scales)
+        grad_mean = -g.sum((0, 2, 3), keepdims=True) / deviation
+        grad_variance = -0.5 * (g * centred).sum((0, 2, 3), keepdims=True) / deviation**3
+        result = g / (np.sqrt(channels(variance)) + 1e-5) + grad_variance * 2 * centred / n + grad_mean / n
+        grad_x[...] = grad_x + result if accumulate else result
+
+    return backward

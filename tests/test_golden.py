@@ -1,0 +1,222 @@
+"""Parity with Darknet's C code: every reference case whose sections exist here.
+
+The cases are read from the folder, so a new one is picked up. What is compared and how closely is the policy of
+docs/numerics.md: outputs, loss, gradients of every layer, parameter gradients, and the weights after the update.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from darkpy.backends import create
+from darkpy.builder import build
+from darkpy.config.cfg import read_cfg
+from darkpy.errors import ConfigError
+from darkpy.layers import registered
+from darkpy.network import Network
+from tests.backends import BACKENDS
+from tests.conftest import SHARED
+from tests.golden import Case, relative_error, use_darknets_batchnorm_backward
+
+FORWARD = 2e-5
+GRADIENT = 1e-4
+COST = 1e-5
+WEIGHTS = 1e-6
+BEHIND_BATCHNORM = 5e-3
+
+NO_TARGET = {
+    "route_multi_literal": "gradients lost at a route",
+    "shortcut_same_literal": "gradients lost at a shortcut",
+    "yolo_v3_mse_literal": "gradients lost at a route",
+    "opt_adam_cpu": "Darknet's CPU code ignores adam=1",
+    "opt_bn_iters3_nobias": "batch-norm biases that never learn",
+}
+"""Cases that record a defect of the C code."""
+
+FORWARD_ONLY = {
+    "act_gelu": "its gradient is taken at the output",
+    "act_normalize_channels": "its backward is not the derivative",
+    "act_normalize_channels_softmax": "its backward is not the derivative",
+    "act_normalize_channels_softmax_maxval": "its backward is not the derivative",
+    "shortcut_per_channel_relu": "the weight gradient ignores the normalisation",
+    "shortcut_per_channel_softmax": "the weight gradient ignores the normalisation",
+    "shortcut_per_feature_relu": "the weight gradient ignores the normalisation",
+    "shortcut_per_feature_softmax": "the weight gradient ignores the normalisation",
+}
+"""Cases whose backward in the C code is not the derivative of its forward."""
+
+UPDATES = {"weights": "weight_updates", "biases": "bias_updates", "scales": "scale_updates"}
+
+
+def cases() -> list[str]:
+    folder = SHARED / "golden"
+    return sorted(path.parent.name for path in folder.glob("*/golden.npz")) if folder.is_dir() else []
+
+
+def case_or_skip(shared: Path, name: str) -> Case:
+    if name in NO_TARGET:
+        pytest.skip(f"not a target: {NO_TARGET[name]}")
+    folder = shared / "golden" / name
+    unknown = sections_of(folder / "net.cfg") - set(registered())
+    if unknown:
+        pytest.skip(f"section {', '.join(sorted(unknown))} is not available")
+    problems = refused(folder / "net.cfg")
+    if problems:
+        pytest.skip(problems[0])
+    return Case(folder)
+
+
+def refused(path: Path) -> list[str]:
+    """Why a cfg cannot be built, if all it asks for is known and refused by name; other errors are failures."""
+    try:
+        build(read_cfg(path), create("numpy"))
+    except ConfigError as error:
+        messages = [problem.message for problem in error.problems]
+        return messages if any("is not supported:" in message for message in messages) else []
+    return []
+
+
+def sections_of(path: Path) -> set[str]:
+    return set(re.findall(r"^\[(\w+)\]", path.read_text(), re.MULTILINE)) - {"net"}
+
+
+def test_there_are_cases(shared):
+    assert len(cases()) > 100
+
+
+@pytest.mark.parametrize("device", BACKENDS)
+@pytest.mark.parametrize("name", cases())
+def test_inference(shared, name, device):
+    case = case_or_skip(shared, name)
+    network = case.network(training=False, device=device, keep_outputs=True)
+    network.forward(case.arrays["input/x"])
+    compared = 0
+    for index, layer in enumerate(network.layers):
+        key = f"infer/{index:03d}/output"
+        if key in case.arrays:
+            assert relative_error(layer.output, case.arrays[key]) < FORWARD, f"layer {index} [{layer.name}]"
+            compared += 1
+    assert compared
+
+
+@pytest.mark.parametrize("device", BACKENDS)
+@pytest.mark.parametrize("name", cases())
+def test_training(shared, name, device):
+    """Everything but the derivative of batch normalisation, which is Darknet's own here: closely."""
+    case = case_or_skip(shared, name)
+    network = training_network(case, device)
+    use_darknets_batchnorm_backward(network)
+    train(case, network, Comparison(gradients=name not in FORWARD_ONLY))
+
+
+def training_network(case: Case, device: str) -> Network:
+    if "train/x" not in case.arrays:
+        pytest.skip("recorded at inference only")
+    return case.network(training=True, device=device)
+
+
+@pytest.mark.parametrize("name", cases())
+def test_training_with_the_exact_derivative_of_batchnorm(shared, name):
+    """What darkpy really does: Darknet's formula differs by terms of order 1/N, N values per channel in a batch."""
+    case = case_or_skip(shared, name)
+    network = training_network(case, "numpy")
+    smallest = min((values_per_channel(layer) for layer in network.layers if is_normalized(layer)), default=0)
+    if smallest < 100 or name in FORWARD_ONLY:
+        pytest.skip("no batch norm, too few values for the formulas to agree, or compared forward only")
+    run_pass(case, network, "train", Comparison(gradients=True, gradient=BEHIND_BATCHNORM + 12 / smallest))
+
+
+def is_normalized(layer) -> bool:
+    return layer.name == "batchnorm" or getattr(layer.options, "batch_normalize", False)
+
+
+def values_per_channel(layer) -> int:
+    n, _, h, w = np.asarray(layer.output).shape
+    return n * h * w
+
+
+@dataclass
+class Comparison:
+    """What to compare, and how closely, as max |a - b| / max |b| of each array."""
+
+    gradients: bool
+    gradient: float = GRADIENT
+
+
+def train(case: Case, network: Network, comparison: Comparison) -> None:
+    """All recorded updates, each array compared on the way; only the first pass where gradients differ by design."""
+    for prefixes in case.passes():
+        network.zero_gradients()
+        for prefix in prefixes:
+            run_pass(case, network, prefix, comparison)
+        if not comparison.gradients:
+            return
+        if prefixes[0] == "train":
+            compare_parameter_gradients(case, network, comparison)
+        network.update()
+    compare_weights(case, network, comparison)
+
+
+def run_pass(case: Case, network: Network, prefix: str, comparison: Comparison) -> None:
+    arrays = case.arrays
+    x = arrays[f"{prefix}/x"]
+    inject_random_numbers(case, network, prefix)
+    network.seen += len(x)
+    network.forward(x)
+    cost = network.backward(case.truth(prefix, network))
+    later = 1 if prefix == "train" else 10  # rounding of the updates before
+    assert cost == pytest.approx(float(arrays[f"{prefix}/cost"]), rel=COST * later, abs=1e-6)
+    for index, layer in enumerate(network.layers):
+        here = f"{prefix}/{index:03d}"
+        label = f"{prefix} layer {index} [{layer.name}]"
+        if f"{here}/output" in arrays and layer.name != "cost":
+            assert relative_error(layer.output, arrays[f"{here}/output"]) < FORWARD * later, label
+        delta = next((arrays[key] for key in (f"{here}/delta_pre", f"{here}/delta") if key in arrays), None)
+        if comparison.gradients and delta is not None and layer.grad_output is not None:
+            error = relative_error(-np.asarray(layer.grad_output), delta)
+            assert error < comparison.gradient * later, f"{label} gradient"
+
+
+def inject_random_numbers(case: Case, network: Network, prefix: str) -> None:
+    for index, layer in enumerate(network.layers):
+        key = f"{prefix}/{index:03d}/rand"
+        if key in case.arrays:
+            layer.draw = lambda mask, drawn=case.arrays[key]: np.copyto(mask, drawn.reshape(mask.shape))
+
+
+def compare_parameter_gradients(case: Case, network: Network, comparison: Comparison) -> None:
+    """After the first update's passes; later ones are recorded with the momentum of earlier ones."""
+    for index, layer in enumerate(network.layers):
+        for name, recorded in UPDATES.items():
+            keys = [f"train/{index:03d}/{recorded}_full", f"train/{index:03d}/{recorded}"]
+            expected = next((case.arrays[key] for key in keys if key in case.arrays), None)
+            gradient = getattr(layer, f"grad_{name}", None)
+            if expected is None or gradient is None:
+                continue
+            # A bias before a batch norm has no effect: its gradient is a sum that cancels to rounding.
+            terms = np.abs(np.asarray(layer.grad_output)).sum((0, 2, 3)).max()
+            allowed = comparison.gradient * np.abs(expected).max() + 1e-6 * terms
+            error = np.abs(expected.reshape(gradient.shape) + np.asarray(gradient)).max()
+            assert error <= allowed, f"layer {index} [{layer.name}] gradient of {name}"
+
+
+def compare_weights(case: Case, network: Network, comparison: Comparison) -> None:
+    after = case.folder / "after_all.weights"
+    if not after.exists():
+        after = case.folder / "after.weights"
+    expected = case.network(training=True, device=network.backend.name)
+    expected.load_weights(after)
+    assert network.seen == expected.seen
+    start = case.network(training=True, device=network.backend.name)
+    for triple in zip(network.layers, expected.layers, start.layers):
+        for parameter in triple[0].parameters():
+            found, target, before = (np.asarray(getattr(layer, parameter.name)) for layer in triple)
+            # The change is as exact as the gradient, the rest as a float32 is.
+            allowed = comparison.gradient * np.abs(target - before).max() + WEIGHTS * np.abs(target).max()
+            label = f"layer {triple[0].index} [{triple[0].name}] {parameter.name} after the update"
+            assert np.abs(found - target).max() <= allowed, label
