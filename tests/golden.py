@@ -19,8 +19,9 @@ class Case:
     folder: Path
 
     @cached_property
-    def arrays(self) -> np.lib.npyio.NpzFile:
-        return np.load(self.folder / "golden.npz")
+    def arrays(self) -> dict[str, np.ndarray]:
+        with np.load(self.folder / "golden.npz") as stored:
+            return dict(stored)
 
     @cached_property
     def meta(self) -> dict:

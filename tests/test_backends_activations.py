@@ -48,10 +48,6 @@ DEFINITIONS = {
     "hard_mish": lambda x: x if x > 0 else x * x / 2 + x if x > -2 else 0,
 }
 
-#: Where some derivative jumps.
-KINKS = [-4, -2, -1, 0, 1, 4, 6]
-
-
 def inputs(dtype=np.float32):
     """(2, 3, 40, 7): from -12 to 12, no value within 1e-3 of a whole number."""
     values = np.linspace(-12, 12, 1680)
@@ -125,12 +121,11 @@ def test_gradient(activation):
     check_gradient(forward, [x], gradients)
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 40, 7), (3, 5), (1, 2, 1, 1), (1, 1, 200, 190)])
+@pytest.mark.parametrize("shape", [(2, 3, 40, 7), (3, 5), (1, 3, 1, 1), (1, 2, 200, 190)])
 @pytest.mark.parametrize("activation", EVERY)
 @pytest.mark.parametrize("name", BACKENDS)
 def test_backward_in_place_and_accumulating(name, activation, shape):
     x, grad_out = random(shape, 0) * 3, random(shape, 1)
-    # The same output on both sides of the comparison: a step of "stair" is not to be judged twice.
     exact = np.empty(shape)
     run_backward(backend("numpy", np.float64), x.astype(np.float64), activation, grad_out.astype(np.float64), exact)
     b = backend(name)
@@ -143,7 +138,7 @@ def test_backward_in_place_and_accumulating(name, activation, shape):
 @pytest.mark.parametrize("name", BACKENDS)
 def test_large_values_neither_overflow_nor_warn(name, activation):
     x = np.array([-1e30, -1000, -100, 100, 1000, 1e30], np.float32).reshape(6, 1, 1, 1)
-    with np.errstate(over="ignore" if activation == "linear" else "raise"):
+    with np.errstate(over="raise"):
         grad = run_backward(backend(name), x, activation, np.ones_like(x), np.empty_like(x))
         out = np.empty_like(x)
         backend(name).activation_forward(x, out, activation)
@@ -161,6 +156,6 @@ def test_not_a_number_shows(name, activation):
 
 @pytest.mark.parametrize("activation", ["mish", "normalize_channels"])
 def test_backward_without_the_input_it_needs(activation):
-    x = np.zeros((1, 2, 1, 1), np.float32)
+    x = np.zeros((1, 3, 1, 1), np.float32)
     with pytest.raises(ValueError, match="needs the activation's input"):
         backend("numpy").activation_backward(None, x, x, x, activation)

@@ -110,7 +110,7 @@ def test_gradient(shape, activation):
 
 
 @pytest.mark.parametrize("activation", ["linear", "leaky", "logistic", "mish", "swish", "gelu", "hard_mish"])
-@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("shape", SHAPES[:-1])  # the gradients of two values per channel cancel but for rounding
 @pytest.mark.parametrize("name", BACKENDS)
 def test_backward_in_place_and_accumulating(name, shape, activation):
     x, grad_out = random(shape, 0) * 2 + 1, random(shape, 5)
@@ -119,15 +119,14 @@ def test_backward_in_place_and_accumulating(name, shape, activation):
     expected = run_backward(
         backend("numpy", np.float64), *exact, activation, grad_out.astype(np.float64), np.empty(shape)
     )
-    tolerance = 5e-3 if x.size <= 8 else 2e-5  # two values per channel nearly cancel
     b = backend(name)
     added = run_backward(b, x, scales, biases, activation, grad_out, np.ones_like(x), accumulate=True)
     in_place = grad_out.copy()
     overwritten = run_backward(b, x, scales, biases, activation, in_place, in_place)
     for found, start in ((added, 1), (overwritten, 0)):
-        assert_close(found[0], expected[0] + start, tolerance)
-        assert_close(found[1], expected[1], tolerance)
-        assert_close(found[2], expected[2], tolerance)
+        assert_close(found[0], expected[0] + start, 2e-5)
+        assert_close(found[1], expected[1], 2e-5)
+        assert_close(found[2], expected[2], 2e-5)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

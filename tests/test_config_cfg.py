@@ -95,13 +95,13 @@ def test_malformed(text, expected, tmp_path):
     assert errors(text, tmp_path) == expected
 
 
-def test_all_problems_at_once(tmp_path):
+def test_all_problems_at_once_and_in_order(tmp_path):
     assert [line.split("  ")[0] for line in errors("[net]\na\n[conv\nb=\n[network]\n=1", tmp_path)] == [
         "x.cfg:2",
         "x.cfg:3",
         "x.cfg:4",
-        "x.cfg:6",
         "x.cfg:5",
+        "x.cfg:6",
     ]
 
 

@@ -61,8 +61,10 @@ def test_mini_batch():
             INPUT + "batch=2\nsubdivisions=8",
             "x.cfg:6  [net] batch=2 cannot be divided into subdivisions=8 equal parts; nearest is subdivisions=2",
         ),
-        (INPUT + "batch=2\nsubdivisions=2\ncontrastive=1", "x.cfg:7  [net] contrastive=1 needs batch=2 to be at least "
-         "twice subdivisions=2"),
+        (
+            INPUT + "batch=2\nsubdivisions=2\ncontrastive=1",
+            "x.cfg:7  [net] contrastive=1 needs batch=2 to be at least twice subdivisions=2",
+        ),
         (
             INPUT + "policy=stairs",
             "x.cfg:5  [net] policy=stairs: expected one of constant, step, steps, exp, poly, sigmoid, random, sgdr",
@@ -73,15 +75,20 @@ def test_mini_batch():
         (INPUT + "policy=step\nstep=5", "x.cfg:5  [net] policy=step needs scale="),
         (INPUT + "policy=exp", "x.cfg:5  [net] policy=exp needs gamma="),
         (INPUT + "policy=sigmoid\ngamma=.1", "x.cfg:5  [net] policy=sigmoid needs step="),
-        (INPUT + "policy=poly", "x.cfg:5  [net] policy=poly needs max_batches= greater than 0: the rate falls to 0 there"),
+        (
+            INPUT + "policy=poly",
+            "x.cfg:5  [net] policy=poly needs max_batches= greater than 0: the rate falls to 0 there",
+        ),
         (INPUT + "policy=sgdr", "x.cfg:5  [net] policy=sgdr needs sgdr_cycle= or max_batches= greater than 0"),
         (
             INPUT + "policy=steps\nsteps=1,2\nscales=.1",
             "x.cfg:7  [net] scales has 1 value, steps has 2 values: they go in pairs",
         ),
         (INPUT + "policy=steps\nsteps=9,7\nscales=1,1", "x.cfg:6  [net] steps must grow: 7 comes after 9"),
-        (INPUT + "gaussian_noise=128", "x.cfg:5  [net] gaussian_noise=128: it is greater than 127, the largest value "
-         "allowed"),
+        (
+            INPUT + "gaussian_noise=128",
+            "x.cfg:5  [net] gaussian_noise=128: it is greater than 127, the largest value allowed",
+        ),
         (INPUT + "subdivision=8", "x.cfg:5  [net] has no option 'subdivision'; did you mean 'subdivisions'?"),
         (INPUT + "batch=0", "x.cfg:5  [net] batch=0: it is less than 1, the smallest value allowed"),
     ],

@@ -173,9 +173,7 @@ def test_the_same_value_twice_is_no_matter():
 def test_blanks_instead_of_a_comma_separate_values():
     options, problems, warnings = parse("from=1\nrates=1,2  3,4")
     assert (options.rates, problems) == ((1.0, 2.0, 3.0, 4.0), [])
-    assert warnings == ["x.cfg:4  [pool] rates=1,2  3,4: '2  3' is read as 2 values; put commas between".replace(
-        "'2  3'", "'2 3'"
-    )]
+    assert warnings == ["x.cfg:4  [pool] rates=1,2  3,4: '2 3' is read as 2 values; put commas between"]
 
 
 def test_options_and_reasons_are_inherited_and_overridden():
@@ -194,7 +192,8 @@ def test_options_and_reasons_are_inherited_and_overridden():
 
 
 def test_common_options():
-    options = accepted("from=1\nclip=2\nstopbackward=1\nonlyforward=1\nlearning_rate=.5\ndont_update=3\nburnin_update=2")
+    keys = ("clip=2", "stopbackward=1", "onlyforward=1", "dont_update=3", "burnin_update=2", "learning_rate=.5")
+    options = accepted("\n".join(("from=1", *keys)))
     assert (options.clip, options.stopbackward, options.onlyforward) == (2.0, 1, True)
     assert (options.learning_rate, options.dont_update, options.burnin_update) == (0.5, 3, 2)
     assert (options.train_only_bn, options.dontload, options.dontloadscales) == (False, False, False)

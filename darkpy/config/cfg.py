@@ -101,7 +101,7 @@ def parse_cfg(text: str, name: str = "<cfg>") -> Config:
     sections = _sections(text, name, problems)
     _check_order(sections, name, problems)
     if problems:
-        raise ConfigError(problems=problems)
+        raise ConfigError(problems=sorted(problems, key=_line))
     return Config(name, sections[0], tuple(sections[1:]))
 
 
@@ -131,6 +131,11 @@ def decode(data: bytes, name: str) -> str:
         raise ConfigError(
             f"byte 0x{data[error.start]:02x} is not UTF-8 text; save the file as UTF-8", where=f"{name}:{line}"
         ) from None
+
+
+def _line(problem: Problem) -> int:
+    number = problem.where.rpartition(":")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def parse_entry(content: str, number: int, where: str, problems: list[Problem]) -> Entry | None:

@@ -19,6 +19,7 @@ from darkpy.config.data_files import DataDescription, read_data, read_names
 from darkpy.data.labels import annotation_path, label_path, read_labels, read_voc, read_voc_names
 from darkpy.data.pictures import SUFFIXES
 from darkpy.errors import DataError, Problem
+from darkpy.resources import find
 
 # Where the pictures of a split are, in folders that do not say so: the first name that exists.
 _SPLITS = {
@@ -183,10 +184,10 @@ def open_dataset(
     if split not in _SPLITS:
         raise DataError(f"{split!r} is no split; expected train, val or test")
     path = Path(source)
+    if not path.is_dir():
+        path = find("data", path)
     if path.is_dir():
         dataset = _open_voc(path, split, names) if _is_voc(path) else _open_folder(path, split, names)
-    elif not path.is_file():
-        raise DataError("no such data set; expected a .data, .yaml or .txt file, or a folder", where=str(path))
     elif path.suffix.lower() in (".data", ".yaml", ".yml"):
         dataset = _open_description(read_data(path), split, names, notify)
     else:

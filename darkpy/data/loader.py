@@ -22,21 +22,13 @@ from numpy.typing import NDArray
 from darkpy.data.augmentation import Augmentation
 from darkpy.data.dataset import Dataset
 from darkpy.data.pictures import read_picture
+from darkpy.data.workers import ORDER, SAMPLE, SIZE, generator, thread_count
 from darkpy.errors import DataError, Problem
 
-# What random numbers are for: the second word of every seed.
-_ORDER, _SAMPLE, _SIZE = 1, 2, 3
-
 _PREFETCH = 2  # batches made ahead of the one in use
-_MOST_WORKERS = 8  # more threads only wait for Python's lock
 _WAIT = 0.2  # seconds a wait lasts before it looks around; lets Ctrl-C through where waiting blocks signals
 _ITERATIONS_PER_SIZE = 10  # iterations between changes of size in multi-scale training (Darknet, detector.c)
 _LAST_ITERATIONS = 100  # at the end, multi-scale training stays at the largest size
-
-
-def generator(*seed: int) -> np.random.Generator:
-    """A random generator for one purpose: the same numbers for the same words, unrelated ones for others."""
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
 
 
 @dataclass(frozen=True)
@@ -116,7 +108,7 @@ class Loader:
             self._tell(Problem("[net]", f"{listing}: not yet applied; training goes on without"))
         # The threads know the pipeline and not the loader, so that a forgotten loader is closed.
         self._finalizer = weakref.finalize(self, self._pipeline.close)
-        self._pipeline.open(_processors() if workers is None else workers)
+        self._pipeline.open(thread_count() if workers is None else workers)
 
     @property
     def waited(self) -> float:
@@ -188,7 +180,7 @@ class _Samples:
         epoch, position = divmod(number, len(self.dataset))
         order = self._order(epoch)
         index, image, boxes = self._usable(order, position)
-        rng = generator(self.seed, _SAMPLE, epoch, int(order[position]))
+        rng = generator(self.seed, SAMPLE, epoch, int(order[position]))
         height, width = out.shape[1:]
         sample, boxes = self.augmentation.augment(image, boxes, width, height, rng)
         np.divide(sample, np.float32(255), out=out)
@@ -207,7 +199,7 @@ class _Samples:
         with self._lock:
             if epoch not in self._orders:
                 count = len(self.dataset)
-                order = generator(self.seed, _ORDER, epoch).permutation(count) if self.shuffle else np.arange(count)
+                order = generator(self.seed, ORDER, epoch).permutation(count) if self.shuffle else np.arange(count)
                 # Batches of two epochs can be in the making at a time, of more only if epochs are very short.
                 self._orders = {key: kept for key, kept in self._orders.items() if key >= epoch - 1}
                 self._orders[epoch] = order
@@ -446,7 +438,7 @@ def multi_scale(
         near_end = max_batches and block * _ITERATIONS_PER_SIZE > max_batches - _LAST_ITERATIONS
         if block == 0 or near_end:
             return scaled(width, limit), scaled(height, limit)
-        chance, coin = generator(seed, _SIZE, block).random(2)
+        chance, coin = generator(seed, SIZE, block).random(2)
         factor = 1 + (limit - 1) * chance
         if coin < 0.5:
             factor = 1 / factor
@@ -463,12 +455,3 @@ def default_cache_bytes() -> int:
     except (AttributeError, OSError, ValueError):
         return 256 << 20
     return min(memory // 8, 1 << 30)
-
-
-def _processors() -> int:
-    """Threads worth having on this machine."""
-    try:
-        count = len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        count = os.cpu_count() or 1
-    return min(count, _MOST_WORKERS)

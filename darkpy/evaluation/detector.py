@@ -43,7 +43,7 @@ class _Sample:
     pixels: NDArray[np.float32] | None = None
     width: int = 0
     height: int = 0
-    problems: tuple[Problem, ...] = ()
+    problem: Problem | None = None
 
 
 def evaluate(
@@ -93,13 +93,17 @@ def evaluate(
     used: list[_Sample] = []
     skipped: list[Problem] = []
     total = len(dataset)
-    for number, samples in enumerate(_batches(dataset, size, partial(_load, dataset, network, letter_box))):
-        skipped += [problem for sample in samples for problem in sample.problems]
-        readable = [sample for sample in samples if sample.pixels is not None]
-        claims += _detect(network, readable, nms, letter_box)
-        used += [replace(sample, pixels=None) for sample in readable]
-        if progress is not None:
-            progress(number * size + len(samples), total)
+    load = partial(_load, dataset, network, letter_box)
+    threads = min(os.cpu_count() or 1, 8)
+    with ThreadPoolExecutor(threads, thread_name_prefix="darkpy-decode") as pool:
+        loaded = _in_background(pool, load, range(total), ahead=size + threads)
+        while samples := list(islice(loaded, size)):
+            readable = [sample for sample in samples if sample.pixels is not None]
+            claims += _detect(network, readable, nms, letter_box)
+            used += [replace(sample, pixels=None) for sample in readable]
+            skipped += [sample.problem for sample in samples if sample.problem is not None]
+            if progress is not None:
+                progress(len(used) + len(skipped), total)
     return assess(
         Predictions.concatenate(claims),
         Truths.concatenate(
@@ -119,11 +123,11 @@ def evaluate(
 def _load(dataset: Dataset, network: Network, letter_box: bool, index: int) -> _Sample:
     labels = dataset.labels(index)
     if not labels.usable:
-        return _Sample(index, labels, problems=labels.problems)
+        return _Sample(index, labels, problem=labels.problems[-1])
     try:
         image = read_picture(dataset.pictures[index], network.channels)
     except DataError as error:
-        return _Sample(index, labels, problems=tuple(error.problems))
+        return _Sample(index, labels, problem=error.problems[0])
     pixels = network_input(image, network.width, network.height, letter_box)
     return _Sample(index, labels, pixels, image.shape[1], image.shape[0])
 
@@ -138,15 +142,6 @@ def _detect(network: Network, samples: Sequence[_Sample], nms: float, letter_box
         boxes, probabilities = find_boxes(network, place, *size, RANKING_THRESH, nms, letter_box)
         claims.append(Predictions.of_picture(sample.index, boxes, probabilities, MOST_PER_PICTURE))
     return claims
-
-
-def _batches(dataset: Dataset, size: int, load: Callable[[int], _Sample]) -> Iterator[list[_Sample]]:
-    """All samples in order, ``size`` at a time, loaded by background threads while the caller works on others."""
-    threads = min(os.cpu_count() or 1, 8)
-    with ThreadPoolExecutor(threads, thread_name_prefix="darkpy-decode") as pool:
-        samples = _in_background(pool, load, range(len(dataset)), ahead=size + threads)
-        while chunk := list(islice(samples, size)):
-            yield chunk
 
 
 def _in_background(

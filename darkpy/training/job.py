@@ -45,6 +45,8 @@ COUNTED = 20_000
 EVALUATION_BATCH = 8
 """Pictures of a forward pass in an evaluation."""
 
+FLOAT_BYTES = 4
+
 BATCHES_AHEAD = 3
 """Batches the loader keeps in memory: the one in use and those made ahead."""
 
@@ -150,7 +152,8 @@ class _Job:
         self.train_set: Dataset
         self.val_set: Dataset | None = None
         self.memory = 0
-        self.cache = 0
+        self.cache: int | None = None
+        self.notes: list[str] = []
 
     def run(self) -> TrainingResult:
         """All of it."""
@@ -194,7 +197,7 @@ class _Job:
         except DataError as error:
             if self.settings.measure:
                 raise
-            self.progress.message(f"no validation set, so the detector is not measured while it is trained: {error}")
+            self.notes.append(f"without a validation set the detector is not measured while it is trained: {error}")
 
     def _build_networks(self) -> None:
         free = available_memory()
@@ -203,7 +206,8 @@ class _Job:
         if self.val_set is not None:
             self.measured = Network(self.config, batch=EVALUATION_BATCH, device=self.settings.device)
             self.measured.names = self.val_set.names
-        self.memory = check_memory(self.network, self.network.options, free, beside=self._memory_beside())
+        options = self.network.options
+        self.memory = check_memory(self.network, options, free, beside=self._memory_beside(self.network, options))
         # Decoded pictures are kept in what is left, not all of it: others want to live too.
         self.cache = self._cache_bytes(free)
 
@@ -221,7 +225,7 @@ class _Job:
             assert options is not None, "the network could be built from them"
             network = make(batch=options.subdivisions)
             network.resize(*self._size_at(network)(0))
-            check_memory(network, options, free, beside=self._memory_beside())
+            check_memory(network, options, free, beside=self._memory_beside(network, options))
             raise
 
     def _check_network(self, network: Network) -> None:
@@ -232,7 +236,7 @@ class _Job:
             raise ConfigError("has no detection head such as [yolo]: it is no detector", where=self.config.path)
         problems = []
         if network.options.max_batches < 1:
-            problems.append(Problem(net.where_of("max_batches"), f"[{net.name}] needs max_batches, the end of training"))
+            problems.append(Problem(net.where_of("max_batches"), f"[{net.name}] needs max_batches=, where to stop"))
         classes = self.train_set.classes
         for head in heads:
             if head.options.classes != classes:
@@ -255,10 +259,9 @@ class _Job:
             max_batches=options.max_batches,
         )
 
-    def _memory_beside(self) -> int:
+    def _memory_beside(self, network: Network, options: NetOptions) -> int:
         """Bytes for the evaluation's network and the batches of the loader."""
-        width, height = self._size_at(self.network)(0)
-        batch = 4 * self.network.options.batch * self.network.channels * height * width
+        batch = FLOAT_BYTES * options.batch * network.channels * network.height * network.width
         return BATCHES_AHEAD * batch + (self.measured.memory_plan().total if self.measured else 0)
 
     def _cache_bytes(self, free: int | None) -> int | None:
@@ -280,12 +283,14 @@ class _Job:
                 where=str(settings.weights),
             )
         where = f"going on from {settings.weights}" if network.iteration else f"starting from {settings.weights}"
-        self.progress.message(f"{where}: {text.plural(filled, 'layer')} with weights, iteration {network.iteration:,}")
+        self.notes.append(f"{where}: {text.plural(filled, 'layer')} with weights, iteration {network.iteration:,}")
 
     def _keep_origin(self, folder: RunFolder) -> None:
+        """Copy the cfg, and write down the settings with the files that were found for them."""
         folder.keep_cfg(self.config.path)
-        arguments = {key: str(value) if isinstance(value, Path) else value for key, value in asdict(self.settings).items()}
-        folder.keep_arguments({"darkpy": __version__, **arguments, "cfg": self.config.path, "data": str(self.data)})
+        used = {**asdict(self.settings), "cfg": self.config.path, "data": self.data}
+        plain = {key: str(value) if isinstance(value, Path) else value for key, value in used.items()}
+        folder.keep_arguments({"darkpy": __version__, **plain})
 
     # The parts of the training ---------------------------------------------------------------------------------
 
@@ -368,11 +373,11 @@ class _Job:
             f"train {_size(self.train_set)}{val}   {self.train_set.classes} classes   "
             f"memory {text.quantity(self.memory, 'B')} planned"
         )
-        for note in self._notes():
+        for note in [*self.notes, *self._remarks()]:
             self.progress.message(note)
 
-    def _notes(self) -> list[str]:
-        """What is worth knowing beforehand, such as cfg keys without effect."""
+    def _remarks(self) -> list[str]:
+        """What is worth knowing of cfg and data beforehand, such as keys without effect."""
         notes = [str(warning) for warning in self.network.warnings]
         notes += [f"{self.data}  {note}" for note in self.train_set.notes]
         if self.val_set is not None and self.val_set.pictures == self.train_set.pictures:

@@ -15,6 +15,7 @@ from darkpy.training.callback import Callback, Outcome, Record
 from darkpy.training.interrupt import Interrupt
 
 if TYPE_CHECKING:
+    from darkpy.backends.base_yolo import LossParts
     from darkpy.network import Network
 
 KEEP = 0.9
@@ -183,7 +184,8 @@ class Trainer:
 
 def loss_parts(network: Network) -> tuple[float | None, float | None, float | None]:
     """Box, objectness and class loss per picture in the last mini-batch, averaged over the heads like the loss."""
-    parts = [head.loss_parts for head in network.heads if getattr(head, "loss_parts", None) is not None]
+    found: list[LossParts | None] = [getattr(head, "loss_parts", None) for head in network.heads]
+    parts = [part for part in found if part is not None]
     if not parts:
         return None, None, None
     share = 1 / (len(network.heads) * network.batch)

@@ -54,11 +54,10 @@ def convolve(
         pixels = min(block_pixels, last_pixel - first)
         for term in range(0, terms, DEPTH):
             depth = min(DEPTH, terms - term)
-            for column in range(0, pixels, COLUMNS):
-                pack_pixels(
-                    picture, start, height, width, taps_y, taps_x, stride_y, stride_x, out_width,
-                    term, depth, first + column, min(COLUMNS, pixels - column), COLUMNS, panel, column * depth
-                )  # fmt: skip
+            pack_pixels(
+                picture, start, height, width, taps_y, taps_x, stride_y, stride_x, out_width,
+                term, depth, first, pixels, panel
+            )  # fmt: skip
             f = 0
             while f < filters:
                 rows = tile_height(filters - f)

@@ -8,32 +8,36 @@ under one tap, number ``channel * taps + tap``; it is one term of the sum that m
 from __future__ import annotations
 
 from darkpy.backends.numba.jit import compiled
-from darkpy.backends.numba.tile import COLUMNS, LANES
+from darkpy.backends.numba.tile import COLUMNS, LANES, copy_columns
 
 
 @compiled
 def pack_pixels(
-    picture, start, height, width, taps_y, taps_x, stride_y, stride_x, out_width, term, terms, pixel, pixels, row, panel, at
+    picture, start, height, width, taps_y, taps_x, stride_y, stride_x, out_width, term, terms, pixel, pixels, panel
 ):
-    """``panel[at + k * row + i]`` = term ``term + k`` of output pixel ``pixel + i``, for k < terms and i < pixels.
+    """Panels of COLUMNS pixels, one after the other, each ``(terms, COLUMNS)``: terms ``term`` on, pixels ``pixel`` on.
 
-    picture: flat array whose planes of height x width begin at ``start``. Columns from ``pixels`` up to the next multiple of
-    LANES are filled with zeros.
+    picture: flat array whose planes of height x width begin at ``start``. The last panel's columns are filled with zeros up to the next
+    multiple of LANES. Term by term, since reading a plane along its rows is what memory is fast at.
     """
     taps = len(taps_y)
-    padded = -(-pixels // LANES) * LANES
+    plain = stride_y == 1 and stride_x == 1 and out_width == width
     for k in range(terms):
-        channel, tap = divmod(term + k, taps)
+        channel = (term + k) // taps
+        tap = term + k - channel * taps
         plane = start + channel * height * width
-        target = at + k * row
-        if stride_y == 1 and stride_x == 1 and out_width == width:
-            _pack_shifted(picture, plane, height, width, taps_y[tap], taps_x[tap], pixel, pixels, panel, target)
-        else:
-            _pack_rows(
-                picture, plane, height, width, taps_y[tap], taps_x[tap], stride_y, stride_x, out_width, pixel, pixels, panel, target
-            )
-        for i in range(pixels, padded):
-            panel[target + i] = 0.0
+        for column in range(0, pixels, COLUMNS):
+            target = column * terms + k * COLUMNS
+            count = min(COLUMNS, pixels - column)
+            if plain:
+                _pack_shifted(picture, plane, height, width, taps_y[tap], taps_x[tap], pixel + column, count, panel, target)
+            else:
+                _pack_rows(
+                    picture, plane, height, width, taps_y[tap], taps_x[tap], stride_y, stride_x, out_width,
+                    pixel + column, count, panel, target
+                )  # fmt: skip
+            for i in range(count, -(-count // LANES) * LANES):
+                panel[target + i] = 0.0
 
 
 @compiled
@@ -41,8 +45,7 @@ def _pack_shifted(picture, plane, height, width, tap_y, tap_x, pixel, pixels, pa
     """One tap of an output as wide as the picture: the plane moved along, and zeros where rows wrap around."""
     first = pixel + tap_y * width + tap_x
     if first >= 0 and first + COLUMNS <= height * width and pixels == COLUMNS:
-        for i in range(COLUMNS):
-            panel[target + i] = picture[plane + first + i]
+        copy_columns(picture, plane + first, panel, target)
     else:
         begin = min(max(-first, 0), pixels)
         end = max(min(height * width - first, pixels), begin)

@@ -150,6 +150,23 @@ def _write(builder: ir.IRBuilder, sums: list[list[Any]], c_rows: list[Any], add:
                         builder.store(value, target, align=4)
 
 
+@intrinsic
+def copy_columns(typingctx, source, source_at, target, target_at):
+    """``target[target_at : target_at + COLUMNS] = source[source_at : source_at + COLUMNS]``."""
+    array = types.Array(types.float32, 1, "C")
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        source, source_at, target, target_at = arguments
+        origin = builder.gep(context.make_array(array)(context, builder, source).data, [source_at])
+        destination = builder.gep(context.make_array(array)(context, builder, target).data, [target_at])
+        vectors = [builder.load(_vector_at(builder, origin, number), align=4) for number in range(VECTORS)]
+        for number, vector in enumerate(vectors):
+            builder.store(vector, _vector_at(builder, destination, number), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, array, types.intp), generate
+
+
 @compiled
 def multiply_tile(rows, vectors, a, a_start, a_row, a_step, b, b_start, b_step, c, c_start, c_row, depth, add):
     """``c[i, j] (+)= sum over k < depth of a[i, k] b[k, j]``, ``rows`` x ``vectors * LANES`` of it; depth > 0.

@@ -9,18 +9,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numba.extending import register_jitable
 
 from darkpy.backends.base_yolo import BOX_CHANNELS, CLASS, OBJECTNESS, PackedTruth, YoloLoss
+from darkpy.backends.numba.jit import entry
 from darkpy.backends.numpy import yolo as plain
 from darkpy.backends.numpy import yolo_cells
 
 for _function in yolo_cells.PLAIN_FUNCTIONS:
     register_jitable(_function)
 
-_train_confident_cells = njit(nogil=True, cache=True)(yolo_cells.train_confident_cells)
-_assign_truths = njit(nogil=True, cache=True)(yolo_cells.assign_truths)
+_train_confident_cells = entry(yolo_cells.train_confident_cells)
+_assign_truths = entry(yolo_cells.assign_truths)
 
 
 class YoloOperations(plain.YoloOperations):
@@ -47,7 +47,7 @@ class YoloOperations(plain.YoloOperations):
         return _sums_of_squares(grad)
 
 
-@njit(nogil=True, cache=True)
+@entry
 def _match_background(
     output: np.ndarray,
     boxes: np.ndarray,
@@ -93,7 +93,7 @@ def _match_background(
                     grad[picture, slot, OBJECTNESS, row, column] = gradient
 
 
-@njit(nogil=True, cache=True)
+@entry
 def _average_shared_boxes(grad: np.ndarray) -> None:
     """:func:`darkpy.backends.numpy.yolo.average_shared_boxes`, cell by cell."""
     n, anchors, channels, height, width = grad.shape
@@ -111,7 +111,7 @@ def _average_shared_boxes(grad: np.ndarray) -> None:
                             grad[picture, slot, channel, row, column] /= classes
 
 
-@njit(nogil=True, cache=True)
+@entry
 def _sums_of_squares(grad: np.ndarray) -> np.ndarray:
     """:func:`darkpy.backends.numpy.yolo.sums_of_squares` in one pass."""
     n, anchors, channels, height, width = grad.shape

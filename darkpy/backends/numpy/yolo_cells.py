@@ -323,13 +323,15 @@ def along(center: float, size: float, target_center: float, target_size: float) 
     """What a box and its target have in common on one axis."""
     low, high = center - size / 2, center + size / 2
     target_low, target_high = target_center - target_size / 2, target_center + target_size / 2
+    inner_low, inner_high = int(low > target_low), int(high < target_high)
+    outer_low, outer_high = int(low < target_low), int(high > target_high)
     return Axis(
         min(high, target_high) - max(low, target_low),
         max(high, target_high) - min(low, target_low),
-        (high < target_high) - (low > target_low),
-        (high < target_high) + (low > target_low),
-        (high > target_high) - (low < target_low),
-        (high > target_high) + (low < target_low),
+        inner_high - inner_low,
+        inner_high + inner_low,
+        outer_high - outer_low,
+        outer_high + outer_low,
     )
 
 

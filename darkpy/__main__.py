@@ -1,0 +1,6 @@
+"""``python -m darkpy``: the same as the command ``darkpy``."""
+
+from darkpy.cli.main import run
+
+if __name__ == "__main__":
+    run()

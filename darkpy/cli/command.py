@@ -1,0 +1,99 @@
+"""Commands and groups that know Darknet's spelling, suggest the nearest word, and print errors without a traceback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from darkpy.cli.arguments import normalize
+from darkpy.errors import DarkpyError, InputError, suggestion
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C: 128 and the number of the signal, as shells have it."""
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Failure(click.ClickException):
+    """A darkpy error on its way to the user: the problems one per line, then what it means."""
+
+    def __init__(self, error: DarkpyError) -> None:
+        super().__init__(str(error))
+        self.exit_code = error.exit_code
+        self.error = error
+
+    def show(self, file: Any = None) -> None:
+        """Print to standard error."""
+        click.echo(self.message, file=file, err=True)
+        if isinstance(self.error, InputError):
+            count = len(self.error.problems)
+            click.echo(f"{count} {'error' if count == 1 else 'errors'}, nothing was started", file=file, err=True)
+
+
+class Command(click.Command):
+    """A command that takes Darknet's single-dash flags."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Spell the flags as declared, then parse."""
+        return super().parse_args(ctx, _normalize(self, ctx, args))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run; darkpy's errors become messages and Ctrl-C an exit status."""
+        try:
+            return super().invoke(ctx)
+        except DarkpyError as error:
+            raise Failure(error) from error
+        except MemoryError as error:
+            raise click.ClickException(f"there is not enough memory: {error}") from error
+        except KeyboardInterrupt:
+            click.echo("\ninterrupted", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Spell the group's own flags as declared; those after the command's name are the command's."""
+        own = next((place for place, argument in enumerate(args) if not argument.startswith("-")), len(args))
+        return super().parse_args(ctx, [*_normalize(self, ctx, args[:own]), *args[own:]])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; an unknown one is an error that names the nearest."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            known = self.list_commands(ctx)
+            hint = suggestion(args[0], known) or f"; there are {', '.join(known)}"
+            raise click.UsageError(f"no such command {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+Group.group_class = Group
+
+
+def _normalize(command: click.Command, ctx: click.Context, arguments: Sequence[str]) -> list[str]:
+    declared = [parameter for parameter in command.get_params(ctx) if isinstance(parameter, click.Option)]
+    flags = [name for option in declared if option.is_flag or option.count for name in _names(option)]
+    options = [name for option in declared if not (option.is_flag or option.count) for name in _names(option)]
+    return normalize(arguments, flags=flags, options=options)
+
+
+def _names(option: click.Option) -> list[str]:
+    return [*option.opts, *option.secondary_opts]
+
+
+def without_effect(*names: str, because: str, value: bool = False) -> Callable[[Function], Function]:
+    """Accept one of Darknet's flags that changes nothing here, with a one-line note if it is given."""
+
+    def note(ctx: click.Context, parameter: click.Parameter, given: Any) -> None:
+        if parameter.name and ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
+            flag = max(names, key=len).lstrip("-").replace("-", "_")
+            click.echo(f"-{flag} has no effect: {because}", err=True)
+
+    return click.option(*names, is_flag=not value, expose_value=False, hidden=True, callback=note)

@@ -1,0 +1,26 @@
+"""What everything that works on pictures in threads needs: seeds that do not depend on the threads, and their number."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+# What random numbers are for: a word of every seed, so that no two uses share their numbers.
+ORDER, SAMPLE, SIZE, SHAPES = 1, 2, 3, 4
+
+_MOST_THREADS = 8  # more only wait for Python's lock
+
+
+def generator(*seed: int) -> np.random.Generator:
+    """A random generator for one purpose: the same numbers for the same words, unrelated ones for others."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed)))
+
+
+def thread_count() -> int:
+    """Threads worth having for pictures: as many as this process has processors, at most 8."""
+    try:
+        processors = len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        processors = os.cpu_count() or 1
+    return min(processors, _MOST_THREADS)
