@@ -43,7 +43,7 @@ def build(config: Config, backend: Backend) -> Blueprint:
         for section in config.layers:
             _parse_layer(section, problems, warnings)
         raise ConfigError(problems=problems)
-    check_net(options, config.net, problems)
+    check_net(options, config.net, problems, warnings)
     graph = Graph(backend, _input_shape(options), problems=problems, net_options=options)
     for index, section in enumerate(config.layers):
         graph.layers.append(_build_layer(section, index, graph, warnings))

@@ -63,7 +63,7 @@ def problems(tmp_path: Path, *replacements: tuple[str, str]) -> list[str]:
 
 
 def test_defaults_are_those_of_darknet(tmp_path):
-    minimal = CFG.replace("mask=0,1,2\n", "").replace("filters=24", "filters=32").replace("num=4", "num=4")
+    minimal = CFG.replace("mask=0,1,2\n", "").replace("filters=24", "filters=32")
     options = head(tmp_path, minimal).options
     assert options.mask == (0, 1, 2, 3)
     assert (options.max, options.jitter, options.resize, options.random) == (200, 0.2, 1.0, 0.0)
@@ -110,11 +110,10 @@ def test_keys_without_effect_are_named(tmp_path):
     path = tmp_path / "my.cfg"
     path.write_text(CFG + "embedding_layer=-4\ntrack_history_size=20\ndelta_normalizer=2\n")
     warnings = build(read_cfg(path), backend()).warnings
-    assert [warning.message.split(": ")[0] for warning in warnings] == [
-        "[yolo] embedding_layer has no effect",
-        "[yolo] track_history_size has no effect",
-        "[yolo] delta_normalizer has no effect",
-    ]
+    keys = ["embedding_layer", "track_history_size", "delta_normalizer"]
+    assert len(warnings) == len(keys)
+    for warning, key in zip(warnings, keys):
+        assert warning.message.startswith(f"[yolo] {key}")
 
 
 def test_description(tmp_path):
@@ -166,7 +165,8 @@ def test_impossible_options(tmp_path, old, new, expected):
 
 def test_anchors_are_needed(tmp_path):
     (found,) = problems(tmp_path, ("anchors=6,8, 10,14, 20,12, 24,30\n", ""))
-    assert found.startswith("12  [yolo] needs anchors=")
+    assert found.startswith("12  [yolo] needs")
+    assert "anchors" in found
 
 
 def test_all_problems_are_reported_at_once(tmp_path):
@@ -300,10 +300,10 @@ def test_golden_inference(shared, golden, name):
 
 @pytest.mark.parametrize("cfg", sorted(path.name for path in (SHARED / "zoo").glob("*.cfg")))
 def test_options_of_published_heads(shared, cfg):
-    """Every key is known. cspx-p7-mish_hp lacks a comma in its anchors, see test_impossible_options."""
+    """Every key is known and every value possible."""
     config = read_cfg(shared / "zoo" / cfg)
     found: list = []
     for section in config.layers:
         if section.name == "yolo":
             parse_options(Yolo.Options, section, found, [])
-    assert [problem.message for problem in found if "45    61" not in problem.message] == []
+    assert found == []

@@ -197,6 +197,7 @@ class _Schema(NamedTuple):
 
 
 def _schema(cls: type) -> _Schema:
+    """The declaration of a class, read once. (Type checkers take no class of dataclasses for the cache's hashable.)"""
     return _read_declaration(cls)
 
 

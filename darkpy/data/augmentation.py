@@ -101,7 +101,7 @@ class Augmentation:
         flip = self.flip and chances[6] < 0.5
         sample = cut_and_resize(image, region, width, height)
         if flip:
-            sample = cv2.flip(sample, 1)
+            sample = np.asarray(cv2.flip(sample, 1), dtype=np.uint8)
         sample = self._change_colours(sample, chances[7:])
         moved = move_boxes(boxes[order], region, image.shape[1], image.shape[0], flip)
         return sample.reshape(height, width, -1).transpose(2, 0, 1), drop_small_boxes(moved, width, height)
@@ -181,7 +181,8 @@ def cut_and_resize(image: NDArray[np.uint8], region: Region, width: int, height:
     part = image[max(region.top, 0) : min(bottom, rows), max(region.left, 0) : min(right, columns)]
     margins = (max(-region.top, 0), max(bottom - rows, 0), max(-region.left, 0), max(right - columns, 0))
     if any(margins):
-        part = cv2.copyMakeBorder(part, *margins, cv2.BORDER_CONSTANT, value=cv2.mean(image))
+        mean = cv2.mean(image)
+        part = np.asarray(cv2.copyMakeBorder(part, *margins, cv2.BORDER_CONSTANT, value=mean), dtype=np.uint8)
     return np.asarray(cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
 
 

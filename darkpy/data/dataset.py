@@ -205,6 +205,8 @@ def _open_description(
     if description.kind == "shapes":
         from darkpy.data.shapes import ensure_shapes
 
+        if split == "test":
+            raise DataError("has no test pictures, only train and val", where=str(path))
         return _with_pictures(path.stem, names, ensure_shapes(description, notify) / f"{split}.txt", description)
     listed = {"train": description.train, "val": description.val, "test": description.test}[split]
     if listed is None and description.kind == "voc":
@@ -213,8 +215,7 @@ def _open_description(
         raise DataError(f"has no {split}: the pictures to {split} with", where=str(path))
     if description.kind == "voc" and not listed.is_dir():
         return _open_voc(description.root, split, names, path.stem, listed)
-    dataset = _with_pictures(path.stem, names, listed, description, description.difficult if split == "val" else None)
-    return dataset
+    return _with_pictures(path.stem, names, listed, description, description.difficult if split == "val" else None)
 
 
 def _with_pictures(
@@ -230,14 +231,12 @@ def _with_pictures(
         return Dataset(name, names, _pictures_in(listed), voc=voc)
     problems: list[Problem] = []
     found = _read_list(listed, description.root, problems)
-    hard: dict[Path, Path] = {}
-    if difficult is not None:
-        hard = _pair(found, difficult)
+    hard = _pair(found, difficult) if difficult else {}
     return Dataset(name, names, [picture for picture in found if picture], voc=voc, difficult=hard, problems=problems)
 
 
 def _pair(pictures: Sequence[Path | None], difficult: Path) -> dict[Path, Path]:
-    """Darknet's ``difficult`` list: as many lines as the list of pictures; the labels of line i hold what to forgive."""
+    """Darknet's ``difficult`` list: line by line a picture whose labels are the difficult objects of ``pictures``."""
     lines = _lines(difficult)
     if len(lines) != len(pictures):
         message = f"has {len(lines)} pictures, the list of pictures to evaluate on has {len(pictures)}"

@@ -170,7 +170,7 @@ def _resize(image: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
     for start in range(0, height, _ROWS_AT_A_TIME):
         band = slice(start, min(start + _ROWS_AT_A_TIME, height))
         rows, band_upper, band_lower = _used(upper[band], lower[band])
-        part = image[rows].take(columns, axis=1)
+        part = image[rows][:, columns]
         planes = cv2.split(cv2.transpose(part)) if channels > 1 else [part[:, :, 0].T]
         for target, plane in zip(out[:, band], planes):
             values = np.divide(plane, np.float32(255))
@@ -212,4 +212,5 @@ def resize_reference(image: NDArray[np.uint8], width: int, height: int) -> NDArr
     upper, lower, down = _positions(image.shape[0], height)
     values = image.transpose(2, 0, 1).astype(np.float32) / np.float32(255)
     wide = values[:, :, left] * (1 - across) + values[:, :, right] * across
-    return wide[:, upper] * (1 - down)[:, np.newaxis] + wide[:, lower] * down[:, np.newaxis]
+    high = wide[:, upper] * (1 - down)[:, np.newaxis] + wide[:, lower] * down[:, np.newaxis]
+    return np.asarray(high, np.float32)

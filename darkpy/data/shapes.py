@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,14 +82,18 @@ def ensure_shapes(description: DataDescription, notify: Callable[[str], None]) -
 
 
 def _read_options(given: Mapping[str, Any], where: str) -> ShapesOptions:
-    known = {option.name: type(option.default) for option in fields(ShapesOptions)}
+    """The options of a description, checked; ConfigError with all problems."""
+    known = {key: type(default) for key, default in asdict(ShapesOptions()).items()}
+    least: dict[str, int] = {"train": 1, "val": 1, "seed": 0}
     problems = []
     for key, value in given.items():
         if key not in known:
             problems.append(Problem(where, f"shapes: there is no option {key!r}{suggestion(str(key), known)}"))
-        elif type(value) is not known[key] or (isinstance(value, int) and value < (key in _SPLITS)):
-            expected = "a folder" if known[key] is str else "a whole number, not negative"
+        elif type(value) is not known[key]:
+            expected = "a folder" if known[key] is str else "a whole number"
             problems.append(Problem(where, f"shapes: {key}: expected {expected}, not {value!r}"))
+        elif key in least and value < least[key]:
+            problems.append(Problem(where, f"shapes: {key}: expected at least {least[key]}, not {value}"))
     if problems:
         raise ConfigError(problems=problems)
     return ShapesOptions(**given)
@@ -98,9 +102,10 @@ def _read_options(given: Mapping[str, Any], where: str) -> ShapesOptions:
 def is_complete(folder: Path, options: ShapesOptions) -> bool:
     """Whether the folder holds all pictures that these options ask for."""
     try:
-        return bool(json.loads((folder / _MARKER).read_text(encoding="utf-8")) == _marker(options))
+        marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
+    return bool(marker == _marker(options))
 
 
 def _marker(options: ShapesOptions) -> dict[str, Any]:
@@ -186,7 +191,7 @@ def _place(
     """Coverage (h, w) in 0..1 of an object at a place where it hides no other too much; None if none was found."""
     stencil = _stencil(rng, kind)
     for _ in range(_TRIES):
-        mask = _distort(rng, stencil, NAMES[kind].isalnum() and len(NAMES[kind]) == 1, width, height)
+        mask = _distort(rng, stencil, len(NAMES[kind]) == 1, width, height)
         solid = mask > 0.5
         if not solid.any():
             continue
@@ -274,7 +279,8 @@ def _distort(
     # Shrinking without blurring first leaves jagged edges.
     blur = max(0.0, 2 * _REACH / size - 1) / 2
     soft = cv2.GaussianBlur(stencil, (0, 0), blur) if blur > 0.2 else stencil
-    return cv2.warpPerspective(soft, matrix, (width, height), flags=cv2.INTER_LINEAR).astype(np.float32) / 255
+    mask = cv2.warpPerspective(soft, matrix, (width, height), flags=cv2.INTER_LINEAR)
+    return np.asarray(mask / np.float32(255), np.float32)
 
 
 def _paint(rng: np.random.Generator, canvas: Floats, mask: Floats) -> None:
@@ -309,8 +315,8 @@ def _contrasting_colour(rng: np.random.Generator, under: Floats) -> Floats:
 
 def _colour(rng: np.random.Generator, least_saturation: float, most_saturation: float) -> Floats:
     """A colour, float32 (3,) in 0..255."""
-    hsv = np.float32([[[rng.uniform(0, 360), rng.uniform(least_saturation, most_saturation), rng.uniform(0.15, 1)]]])
-    return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0] * 255, np.float32)
+    hsv = rng.uniform([0, least_saturation, 0.15], [360, most_saturation, 1]).astype(np.float32)
+    return np.asarray(cv2.cvtColor(hsv.reshape(1, 1, 3), cv2.COLOR_HSV2RGB).reshape(3) * 255, np.float32)
 
 
 def _background(rng: np.random.Generator, width: int, height: int) -> Floats:
@@ -396,4 +402,5 @@ def _develop(rng: np.random.Generator, canvas: Floats) -> None:
         sigma = rng.uniform(0.4, 1.1)
         for plane in canvas:
             cv2.GaussianBlur(plane, (0, 0), sigma, dst=plane)
-    canvas += rng.standard_normal(canvas.shape, dtype=np.float32) * np.float32(rng.uniform(0, 10))
+    # Uniform noise looks like normal noise here and is made in a fifth of the time.
+    canvas += (rng.random(canvas.shape, dtype=np.float32) - np.float32(0.5)) * np.float32(rng.uniform(0, 35))

@@ -1,4 +1,4 @@
-"""What everything that works on pictures in threads needs: seeds that do not depend on the threads, and their number."""
+"""What all work on pictures in threads needs: how many threads, and seeds that do not depend on them."""
 
 from __future__ import annotations
 

@@ -73,10 +73,11 @@ def evaluate(
     result's ``skipped`` says why. Raises :class:`~darkpy.errors.InputError` for options, a network or a data set that
     cannot be used.
 
-    Where Darknet's numbers differ: its ``-letter_box`` flag has no effect, only the cfg's key has; a detection of a
-    difficult object counts as wrong at ``thresh`` although the ranking leaves it out; a detection of an object that
-    a less probable one of the same picture found before, in the order left over from sorting, counts as wrong at
-    ``thresh`` although the ranking has it as right; without any detection it reads outside its arrays.
+    The numbers are Darknet's, but for these defects of validate_detector_map: its ``-letter_box`` flag has no effect,
+    only the cfg's key has; a detection of a difficult object counts as wrong at ``thresh``, although the ranking
+    leaves it out; among several detections of one object, the one that counts at ``thresh`` is not the most probable
+    but the first in an order left over from sorting by other classes, even if it is below ``thresh``, so that a right
+    one may count as wrong, and the average IoU takes another one's; without any detection it reads outside its arrays.
     """
     check_options(thresh, iou_thresh, points)
     check_detector(network)

@@ -188,30 +188,32 @@ class Evaluation:
                 f"the mean of the others is {100 * self.mean_average_precision_present:.2f} %"
             )
         if self.skipped:
-            notes.append(f"{len(self.skipped)} pictures could not be read and were left out")
+            pictures = "1 picture" if len(self.skipped) == 1 else f"{len(self.skipped)} pictures"
+            notes.append(f"{pictures} could not be read and left out of the numbers")
         return notes
 
     def table(self) -> Table:
-        """The same numbers as a table for the console, one row per class and one for all."""
+        """The same numbers as a table for the console: one row per class and one for all.
+
+        Classes of which nothing is there and nothing was found are left out; "-" stands for a share of nothing.
+        """
+        from rich.markup import escape
         from rich.table import Table
 
+        caption = [*self.notes(), f"TP, FP, FN, P, R, F1 and IoU at probability > {self.thresh:g}"]
         table = Table(
-            box=None,
-            pad_edge=False,
-            show_footer=True,
-            caption="\n".join([*self.notes(), f"TP FP FN P R F1 IoU at probability > {self.thresh:g}"]),
-            caption_justify="left",
+            box=None, pad_edge=False, show_footer=True, caption="\n".join(caption), caption_justify="left"
         )
-        counts, mean = self.counts, f"{100 * self.mean_average_precision:.2f}"
-        footers = ["", "all", str(counts.truths), f"[bold]{mean}[/]", *_rates(counts)]
+        mean = f"{100 * self.mean_average_precision:.2f}"
+        footers = ["", "all", str(self.counts.truths), f"[bold]{mean}[/]", *_rates(self.counts)]
         for header, footer in zip(_HEADERS, footers):
             title = header.format(iou=100 * self.iou_thresh)
             table.add_column(title, footer, justify="left" if header == "class" else "right", overflow="fold")
         for result in self.classes:
-            known = result.counts.truths > 0
-            precision = f"{100 * result.average_precision:.2f}" if known else "-"
-            row = [str(result.class_id), _plain(result.name), str(result.counts.truths), precision]
-            table.add_row(*row, *_rates(result.counts), style="" if known else "dim")
+            if result.counts.truths or result.counts.false_positives:
+                precision = _share(100 * result.average_precision, result.counts.truths, 2)
+                row = [str(result.class_id), escape(result.name), str(result.counts.truths), precision]
+                table.add_row(*row, *_rates(result.counts))
         return table
 
 
@@ -286,13 +288,18 @@ def _darknet_line(result: ClassResult) -> str:
 
 
 def _rates(counts: Counts) -> list[str]:
-    whole = [counts.true_positives, counts.false_positives, counts.false_negatives]
-    shares = [f"{value:.2f}" for value in (counts.precision, counts.recall, counts.f1)]
-    return [*map(str, whole), *shares, f"{100 * counts.average_iou:.1f}"]
+    """The cells of a table row from TP on."""
+    claimed = counts.true_positives + counts.false_positives
+    return [
+        str(counts.true_positives),
+        str(counts.false_positives),
+        str(counts.false_negatives),
+        _share(counts.precision, claimed, 2),
+        _share(counts.recall, counts.truths, 2),
+        _share(counts.f1, claimed + counts.truths, 2),
+        _share(100 * counts.average_iou, claimed, 1),
+    ]
 
 
-def _plain(text: str) -> str:
-    """Text without meaning to rich's markup."""
-    from rich.markup import escape
-
-    return escape(text)
+def _share(value: float, total: int, digits: int) -> str:
+    return f"{value:.{digits}f}" if total else "-"

@@ -66,7 +66,8 @@ def convolve(
                 _multiply_rows(weights, weight_at, terms, rows, depth, panel, pixels, out, row_at, plane, edge, accumulate or term > 0)
                 if term + depth == terms:
                     for row in range(rows):
-                        _finish(out, row_at + row * plane, pixels, scales, biases, f + row, activation)
+                        at = row_at + row * plane
+                        _finish(out[at : at + pixels], scales, biases, f + row, activation)
                 f += rows
 
 
@@ -81,24 +82,33 @@ def _multiply_rows(weights, weight_at, terms, rows, depth, panel, pixels, out, o
     for column in range(0, pixels, COLUMNS):
         count = min(COLUMNS, pixels - column)
         vectors = -(-count // LANES)
+        at = out_at + column
         if count == vectors * LANES:
-            multiply_tile(rows, vectors, weights, weight_at, terms, 1, panel, column * depth, COLUMNS, out, out_at + column, plane, depth, add)
+            multiply_tile(
+                rows, vectors, weights, weight_at, terms, 1, panel, column * depth, COLUMNS, out, at, plane, depth, add
+            )
         else:
-            multiply_tile(rows, vectors, weights, weight_at, terms, 1, panel, column * depth, COLUMNS, edge, 0, COLUMNS, depth, False)
+            multiply_tile(
+                rows, vectors, weights, weight_at, terms, 1, panel, column * depth, COLUMNS, edge, 0, COLUMNS, depth, False
+            )
             for row in range(rows):
-                target, source = out_at + row * plane + column, row * COLUMNS
-                if add:
-                    for i in range(count):
-                        out[target + i] += edge[source + i]
-                else:
-                    for i in range(count):
-                        out[target + i] = edge[source + i]
+                _write_row(edge[row * COLUMNS : row * COLUMNS + count], out[at + row * plane : at + row * plane + count], add)
 
 
 @compiled
-def _finish(out, at, count, scales, biases, f, activation):
+def _write_row(source, target, add):
+    if add:
+        for i in range(len(target)):
+            target[i] += source[i]
+    else:
+        for i in range(len(target)):
+            target[i] = source[i]
+
+
+@compiled
+def _finish(row, scales, biases, f, activation):
     if len(scales) > 0 or len(biases) > 0:
         scale = scales[f] if len(scales) > 0 else np.float32(1)
         bias = biases[f] if len(biases) > 0 else np.float32(0)
-        scale_row(out, at, count, scale, bias)
-    activate_row(out, at, count, activation)
+        scale_row(row, scale, bias)
+    activate_row(row, activation)

@@ -167,6 +167,19 @@ def copy_columns(typingctx, source, source_at, target, target_at):
     return types.void(array, types.intp, array, types.intp), generate
 
 
+@intrinsic
+def set_zero(typingctx, target, at):
+    """``target[at] = 0``, in a loop that shall stay one: for a few places far apart, vector code is slower."""
+    array = types.Array(types.float32, 1, "C")
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        address = builder.gep(context.make_array(array)(context, builder, arguments[0]).data, [arguments[1]])
+        builder.store(_FLOAT(0), address).volatile = True
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
 @compiled
 def multiply_tile(rows, vectors, a, a_start, a_row, a_step, b, b_start, b_step, c, c_start, c_row, depth, add):
     """``c[i, j] (+)= sum over k < depth of a[i, k] b[k, j]``, ``rows`` x ``vectors * LANES`` of it; depth > 0.

@@ -59,6 +59,10 @@ def _match_background(
 ) -> None:
     """:func:`darkpy.backends.numpy.yolo.match_background`, box by box."""
     n, anchors, channels, height, width = output.shape
+    rows = truth.rows
+    left, right = rows[:, 1] - rows[:, 3] / 2, rows[:, 1] + rows[:, 3] / 2
+    top, bottom = rows[:, 2] - rows[:, 4] / 2, rows[:, 2] + rows[:, 4] / 2
+    area = rows[:, 3] * rows[:, 4]
     for picture in range(n):
         first, last = truth.starts[picture], truth.starts[picture + 1]
         for slot in range(anchors):
@@ -66,15 +70,14 @@ def _match_background(
                 for column in range(width):
                     x, y = boxes[picture, slot, 0, row, column], boxes[picture, slot, 1, row, column]
                     w, h = boxes[picture, slot, 2, row, column], boxes[picture, slot, 3, row, column]
+                    box_left, box_right, box_top, box_bottom = x - w / 2, x + w / 2, y - h / 2, y + h / 2
                     best, found = 0.0, 0
                     for index in range(first, last):
-                        other_w, other_h = truth.rows[index, 3], truth.rows[index, 4]
-                        reach_x = 0.5 * (w + other_w) - abs(x - truth.rows[index, 1])
-                        reach_y = 0.5 * (h + other_h) - abs(y - truth.rows[index, 2])
-                        if reach_x > 0 and reach_y > 0:
-                            # One box may lie within the other: no more than the smaller side is common.
-                            common = min(reach_x, min(w, other_w)) * min(reach_y, min(h, other_h))
-                            overlap = common / (w * h + other_w * other_h - common)
+                        common_w = min(box_right, right[index]) - max(box_left, left[index])
+                        common_h = min(box_bottom, bottom[index]) - max(box_top, top[index])
+                        if common_w > 0 and common_h > 0:
+                            common = common_w * common_h
+                            overlap = common / (w * h + area[index] - common)
                             if overlap > best:
                                 best, found = overlap, index
                     best_iou[picture, slot, row, column] = best

@@ -35,8 +35,9 @@ class ElementwiseOperations(MemoryOperations):
         if grad_x is not None:
             write_product(grad_out, np.broadcast_to(factors, x.shape), grad_x, accumulate[0])
         if grad_factors is not None:
-            axes = "nchw,nchw->nc" if factors.shape[2:] == (1, 1) else "nchw,nchw->nhw"
-            write(np.einsum(axes, grad_out, x).reshape(factors.shape), grad_factors, accumulate[1])
+            kept = "".join(axis for axis, length in zip("nchw", factors.shape, strict=True) if length > 1)
+            gradient = np.einsum(f"nchw,nchw->{kept}", grad_out, x)
+            write(np.reshape(gradient, factors.shape), grad_factors, accumulate[1])
 
     def multiply_forward(self, a: Array, b: Array, out: Array) -> None:
         """See :meth:`Backend.multiply_forward`."""

@@ -1,0 +1,129 @@
+"""Checks that hold for every layer: run them on a few lines of cfg."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from darkpy.config.cfg import parse_cfg
+from darkpy.network import Network
+
+Shape = tuple[int, int, int]
+
+
+def network(
+    text: str, shape: Shape = (3, 6, 5), *, batch: int = 2, training: bool = False, device: str = "numpy",
+    dtype=np.float64, seed: int = 0, **options,
+) -> Network:  # fmt: skip
+    """A network of the given sections for inputs of ``shape``, in float64 unless told otherwise."""
+    c, h, w = shape
+    net = f"[net]\nbatch={batch}\nchannels={c}\nheight={h}\nwidth={w}\nlearning_rate=0.1\nmax_batches=10\n"
+    config = parse_cfg(net + text, "test.cfg")
+    given = None if training else batch
+    built = Network(config, batch=given, training=training, device=device, dtype=dtype, seed=seed, **options)
+    randomize(built, seed)
+    return built
+
+
+def randomize(built: Network, seed: int) -> None:
+    """Parameters away from their neutral starting values, so that a check notices each of them."""
+    rng = np.random.default_rng(seed)
+    for layer in built.layers:
+        for parameter in layer.parameters():
+            low, high = (0.5, 1.5) if parameter.name in ("scales", "rolling_variance") else (-0.6, 0.6)
+            built.parameters.write(layer, parameter.name, rng.uniform(low, high, parameter.shape))
+
+
+def pictures(built: Network, batch: int, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, (batch, *built.graph.input_shape)).astype(built.backend.dtype)
+
+
+def identity_first(text: str, channels: int) -> str:
+    """The sections with a 1x1 convolution before them, whose gradient is that of their input."""
+    return f"[convolutional]\nfilters={channels}\nsize=1\nactivation=linear\n{text}\n[cost]\n"
+
+
+def check_gradients(text: str, shape: Shape = (3, 6, 5), *, batch: int = 2, seed: int = 0, tolerance: float = 1e-6):
+    """Compare backward with central differences of a random linear function of the output.
+
+    Along random directions in all parameters at once, and in the input. ``text`` may name layers counted from the
+    identity convolution, which is layer 0.
+    """
+    built = network(identity_first(text, shape[0]), shape, batch=batch, training=True, seed=seed)
+    first, head = built.layers[0], built.layers[-1]
+    built.parameters.write(first, "weights", np.eye(shape[0]))
+    built.parameters.write(first, "biases", np.zeros(shape[0]))
+    x = pictures(built, batch, seed + 1)
+    rng = np.random.default_rng(seed + 2)
+    built.forward(x)
+    wanted = rng.normal(size=np.asarray(head.output).shape)
+
+    def value(values: np.ndarray, inputs: np.ndarray) -> float:
+        saved = built.parameters.values.copy()
+        built.parameters.values[:] = values
+        built.forward(inputs)
+        built.parameters.values[:] = saved
+        return float(np.sum(np.asarray(head.output) * wanted))
+
+    built.zero_gradients()
+    built.forward(x)
+    # The gradient of [cost] is output - truth: this truth makes it the wanted one.
+    built.backward(np.asarray(head.output) - wanted)
+    gradients, grad_x = built.parameters.gradients.copy(), np.array(first.grad_output)
+    values = built.parameters.values.copy()
+    for _ in range(4):
+        direction, direction_x = rng.normal(size=values.shape), rng.normal(size=x.shape)
+        step = 1e-6
+        for dv, dx in ((direction, 0 * direction_x), (0 * direction, direction_x)):
+            numeric = (value(values + step * dv, x + step * dx) - value(values - step * dv, x - step * dx)) / (2 * step)
+            analytic = float(np.sum(gradients * dv) + np.sum(grad_x * dx))
+            scale = np.linalg.norm(gradients * (dv != 0)) + np.linalg.norm(grad_x) * bool(np.any(dx)) + 1e-9
+            assert abs(numeric - analytic) <= tolerance * max(scale, abs(numeric)), (numeric, analytic)
+    return built
+
+
+def check_shapes(text: str, shape: Shape = (3, 6, 5)) -> None:
+    """Every output has the declared shape, and the declared memory is what was taken."""
+    built = network(text, shape, training=False, keep_outputs=True)
+    built.forward(pictures(built, 2))
+    for layer in built.layers:
+        assert np.asarray(layer.output).shape == (2, *layer.output_shape), layer.name
+        assert np.isfinite(np.asarray(layer.output)).all(), layer.name
+
+
+def check_memory_plan(text: str, shape: Shape = (3, 6, 5)) -> None:
+    """Sharing memory changes no result, and needs no more than keeping everything."""
+    frugal, lavish = network(text, shape), network(text, shape, keep_outputs=True)
+    x = pictures(frugal, 2)
+    np.testing.assert_array_equal(np.array(frugal.forward(x)), np.array(lavish.forward(x)))
+    assert frugal.memory_plan().arena <= lavish.memory_plan().arena
+    assert frugal._arena_bytes == frugal.memory_plan().arena
+
+
+def check_batch_independence(text: str, shape: Shape = (3, 6, 5)) -> None:
+    """At inference a picture's result does not depend on its company."""
+    built = network(text, shape, batch=3)
+    x = pictures(built, 3)
+    together = np.array(built.forward(x))
+    for i in range(3):
+        np.testing.assert_allclose(np.array(built.forward(x[i : i + 1]))[0], together[i], rtol=1e-10, atol=1e-12)
+
+
+def check_resize(text: str, shape: Shape, larger: Shape) -> None:
+    """A network resized gives what a fresh one of that size gives."""
+    resized, fresh = network(text, shape), network(text, larger)
+    resized.forward(pictures(resized, 2))
+    resized.resize(larger[2], larger[1])
+    x = pictures(fresh, 2)
+    np.testing.assert_array_equal(np.array(resized.forward(x)), np.array(fresh.forward(x)))
+
+
+def check_weights_round_trip(text: str, shape: Shape, folder: Path) -> None:
+    """Saved and loaded, a network computes the same; float32 is what a file holds."""
+    first = network(text, shape, dtype=np.float32, seed=1)
+    second = network(text, shape, dtype=np.float32, seed=2)
+    first.save_weights(folder / "round.weights")
+    second.load_weights(folder / "round.weights")
+    x = pictures(first, 2)
+    np.testing.assert_array_equal(np.array(first.forward(x)), np.array(second.forward(x)))
