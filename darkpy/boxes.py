@@ -111,8 +111,8 @@ def suppress(
     overlap = _Overlap(threshold, {"greedynms": DIOU_EXPONENT, "diounms": beta}.get(kind))
     neighbours_of = _neighbours(boxes[candidates], overlap)
     kept = result[candidates]
-    for column in kept.T:
-        _suppress_class(column, neighbours_of)
+    for class_id in np.flatnonzero(np.count_nonzero(kept > 0, axis=0) > 1):
+        _suppress_class(kept[:, class_id], neighbours_of)
     result[candidates] = kept
     return result
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from darkpy.config.net import NetOptions, check_net
-from darkpy.config.options import parse_options
+from darkpy.config.options import CommonOptions, parse_options
 from darkpy.errors import ConfigError, Problem, suggestion
 from darkpy.layers.base import Graph, Layer, registered
 
@@ -60,7 +60,9 @@ def _input_shape(options: NetOptions) -> tuple[int, int, int]:
     return options.inputs, 1, 1
 
 
-def _parse_layer(section: Section, problems: list[Problem], warnings: list[Problem]):
+def _parse_layer(
+    section: Section, problems: list[Problem], warnings: list[Problem]
+) -> tuple[type[Layer] | None, CommonOptions | None]:
     known = registered()
     layer_type = known.get(section.name)
     if layer_type is None:

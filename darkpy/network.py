@@ -205,13 +205,19 @@ class Network:
         self.options = builder.with_batch(self.options, batch)
 
     def _mark_frozen(self) -> None:
-        """Layers before the last ``stopbackward=1`` stay as they are; find out where gradients flow."""
+        """Find out where gradients flow and what they change.
+
+        Layers before the last ``stopbackward=1`` stay as they are. Up to the last ``train_only_bn`` only the rolling
+        statistics of batch normalisation follow the data (Darknet, set_train_only_bn and update_network_gpu).
+        """
         stops = [layer.index for layer in self.layers if layer.options.stopbackward]
         self._stop = max(stops, default=-1) if self.training else -1
         arrives = {layer.index for layer in self.layers if layer.is_head}
         written = set(arrives)
+        last_bn_only = max((layer.index for layer in self.layers if layer.options.train_only_bn), default=-1)
         for layer in self.layers:
             layer.frozen = layer.index < self._stop
+            layer.is_updated = not layer.frozen and layer.index > last_bn_only
         self._backward_order: list[Layer] = []
         for layer in reversed(self.layers):
             if layer.index not in arrives or layer.index <= self._stop or layer.options.onlyforward:
@@ -225,6 +231,7 @@ class Network:
                     written.add(source)
             layer.accumulate = accumulate
         self._with_gradient = {layer.index for layer in self._backward_order}
+        self._clipped = [layer for layer in self.layers if layer.options.clip and _has_weights(layer)]
 
     def _roots(self) -> list[int]:
         """For each layer the layer whose buffer holds its output (itself unless it passes its input on)."""
@@ -339,7 +346,7 @@ class Network:
         if not self.heads:
             raise TrainingError("the network has no head with a loss, such as [yolo], [softmax] or [cost]")
         with self.backend.running():
-            costs = [head.loss(truth) for head in self.heads]  # type: ignore[attr-defined]
+            costs = [head.loss(truth) for head in self.heads]
         self._has_loss = True
         return float(np.mean(costs))
 
@@ -388,6 +395,8 @@ class Network:
         rate = learning_rate(self.options, self.iteration, self.seed)
         with self.backend.running():
             self.optimizer.update(self.parameters, rate, self.iteration)
+            for layer in self._clipped:
+                self.backend.clip(layer.weights, layer.options.clip)
 
     def _output_of(self, source: int) -> Any:
         return self._input if source == NETWORK_INPUT else self.layers[source].output
@@ -426,3 +435,7 @@ class Network:
         from darkpy.detection import detect
 
         return detect(self, image_bgr, thresh=thresh, nms=nms, letter_box=letter_box)
+
+
+def _has_weights(layer: Layer) -> bool:
+    return any(parameter.name == "weights" for parameter in layer.parameters())

@@ -54,7 +54,7 @@ class Parameters:
         self.statistic_slots = _lay_out(fixed)
         self.values = backend.zeros((_length(self.slots),))
         self.statistics = backend.zeros((_length(self.statistic_slots),))
-        self.gradients = backend.zeros((_length(self.slots),)) if training else None
+        self.gradients: Any = backend.zeros((_length(self.slots),)) if training else None
         self._bind()
 
     def _bind(self) -> None:
@@ -126,7 +126,7 @@ def _set(layer: Layer, name: str, array: Any, prefix: str = "") -> None:
 
 def _is_updated(layer: Layer, iteration: int, burn_in: int) -> bool:
     options = layer.options
-    if layer.frozen or options.train_only_bn:
+    if not layer.is_updated:
         return False
     if options.burnin_update and options.burnin_update * burn_in > iteration:
         return False

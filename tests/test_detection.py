@@ -151,6 +151,7 @@ def test_picture_planes_turns_everything_into_what_the_network_takes():
     np.testing.assert_array_equal(picture_planes(grey, 3), np.dstack([grey] * 3))
     np.testing.assert_array_equal(picture_planes(grey, 1)[..., 0], grey)
     np.testing.assert_array_equal(picture_planes(grey[..., None], 1)[..., 0], grey)
+    np.testing.assert_array_equal(picture_planes(color[::-1, :, ::-1], 3), color[::-1])
     red = np.zeros((2, 2, 3), np.uint8)
     red[..., 2] = 100
     assert (picture_planes(red, 1) == 30).all()

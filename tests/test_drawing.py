@@ -72,6 +72,12 @@ def test_other_arrays_are_refused():
         draw(np.zeros((50, 60, 3)), [])
 
 
+def test_pictures_seen_backwards_are_drawn_alike():
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    found = [detection(box=(40, 40, 30, 30))]
+    np.testing.assert_array_equal(draw(image[..., ::-1], found), draw(image[..., ::-1].copy(), found))
+
+
 def test_hidden_classes_are_not_drawn():
     np.testing.assert_array_equal(draw(GREY, [detection("dont_show me")]), GREY)
 

@@ -165,7 +165,7 @@ def test_what_cannot_be_read_is_left_out_and_named(dataset):
     assert result.mean_average_precision == pytest.approx(1)
 
 
-def test_unreadable_labels_leave_a_picture_out(dataset, monkeypatch):
+def test_unreadable_labels_leave_a_picture_out(dataset):
     dataset.pictures[3].with_suffix(".txt").unlink()
     dataset.pictures[3].with_suffix(".xml").write_text("<annotation>", encoding="utf-8")
     result = run(Network([np.zeros((0, 7))] * PICTURES), dataset)

@@ -51,7 +51,7 @@ def test_head_outputs(shared, model, name, picture, device):
 @pytest.mark.parametrize("picture", PICTURES)
 @pytest.mark.parametrize("name", MODELS)
 def test_detections(shared, model, name, picture, letter_box, device):
-    """Same classes, boxes within one pixel, probabilities within 0.01 (0.02 for a decoder other than Darknet's)."""
+    """Same classes, boxes within one pixel, probabilities within 0.01 (0.02 letter-boxed)."""
     network = model(name, device)
     image = cv2.cvtColor(read_picture(shared / "images" / f"{picture}.jpg"), cv2.COLOR_RGB2BGR)
     height, width = image.shape[:2]
@@ -63,7 +63,9 @@ def test_detections(shared, model, name, picture, letter_box, device):
     for wanted in (row for row in expected if row["prob"] > 0.26):
         same = [d for d in found if d.class_id == wanted["class_id"] and distance(d, wanted, width, height) <= 1.0]
         assert same, f"not found: {wanted}"
-        assert min(abs(d.probability - wanted["prob"]) for d in same) < 0.01
+        # Darknet decodes JPEG files with other rounding (up to 3 of 255); small padded objects feel it most.
+        limit = 0.02 if letter_box else 0.01
+        assert min(abs(d.probability - wanted["prob"]) for d in same) < limit
     for detection in (d for d in found if d.probability > 0.26):
         assert any(
             row["class_id"] == detection.class_id and distance(detection, row, width, height) <= 1.0 for row in expected

@@ -22,8 +22,8 @@ class Failure(click.ClickException):
 
     def __init__(self, error: DarkpyError) -> None:
         super().__init__(str(error))
-        self.exit_code = error.exit_code
         self.error = error
+        self.exit_code = error.exit_code  # type: ignore[misc]  # click declares it for the class
 
     def show(self, file: Any = None) -> None:
         """Print to standard error."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     import numpy as np
 
     from darkpy.detection import Detection
-    from darkpy.network import Network
 
-FRACTION = click.FloatRange(0, 1)
-PREDICTIONS = Path("predictions")
+FRACTION: dict[str, Any] = {"type": click.FloatRange(0, 1), "metavar": "P", "show_default": True}
+PREDICTIONS = "predictions"
+WRITABLE = (".jpg", ".jpeg", ".png", ".bmp")
 STANDARD_OUTPUT = "-"
 
 
 def device_options(function: Function) -> Function:
     """The flags that say what to compute on."""
     decorators: list[Callable[[Any], Any]] = [
-        click.option("--device", default="cpu", show_default=True, help="What to compute on: cpu, numba or numpy."),
+        click.option("--device", metavar="NAME", default="cpu", show_default=True, help="cpu, numba or numpy."),
         click.option("--nogpu", is_flag=True, expose_value=False, hidden=True),
         without_effect("-i", "--gpu-index", because="this computes on the CPU", value=True),
         without_effect("--gpus", because="this computes on the CPU", value=True),
@@ -45,16 +45,10 @@ def detection_options(function: Function) -> Function:
         click.option("--weights", metavar="FILE", help="Its trained weights."),
         click.option("--data", metavar="DATA", help="A data set whose class names to use."),
         click.option("--names", metavar="FILE", help="Class names, one a line."),
-        click.option(
-            "--thresh", type=FRACTION, default=0.25, show_default=True, help="Show what is more probable than this."
-        ),
-        click.option(
-            "--nms", type=FRACTION, default=0.45, show_default=True, help="Overlap that makes two boxes one object."
-        ),
+        click.option("--thresh", default=0.25, help="Show what is more probable than this.", **FRACTION),
+        click.option("--nms", default=0.45, help="Overlap that makes two boxes one object.", **FRACTION),
         click.option("--letter-box", is_flag=True, help="Pad pictures to the network's shape, do not stretch them."),
-        click.option(
-            "--json", "json_file", metavar="FILE", help="Write detections to a json file as Darknet does; - prints them."
-        ),
+        click.option("--json", "json_file", metavar="FILE", help="Write detections as Darknet's json; - prints them."),
         click.option("--save-labels", is_flag=True, help="Write a label file for each picture that has none yet."),
         click.option("--ext-output", is_flag=True, expose_value=False, hidden=True),  # the table always has the boxes
         click.option("--dont-show", is_flag=True, expose_value=False, hidden=True),  # windows are never opened
@@ -69,118 +63,118 @@ def _decorated(function: Function, decorators: Iterable[Callable[[Any], Any]]) -
     return function
 
 
-@dataclass
-class Job:
-    """What to do with the pictures."""
+@dataclass(frozen=True)
+class DetectOptions:
+    """The values of :func:`detection_options`."""
 
-    network: Network
+    cfg: str | None
+    weights: str | None
+    data: str | None
+    names: str | None
     thresh: float
     nms: float
     letter_box: bool
-    out: Path | None
     json_file: str | None
     save_labels: bool
-    frames: list[dict[str, Any]] = field(default_factory=list)
-    kept_labels: int = 0
-    written: set[Path] = field(default_factory=set)
-    problems: list[Problem] = field(default_factory=list)
-    count: int = 0
+    device: str
+
+
+class Job:
+    """Looks at pictures one after the other, printing and writing what the options ask for."""
+
+    def __init__(self, files: Files, options: DetectOptions) -> None:
+        """Load the detector and say what it is."""
+        from darkpy.cli.loading import load_detector
+
+        detector = load_detector(files, device=options.device)
+        self.network = detector.network
+        self.options = options
+        self.frames: list[dict[str, Any]] = []
+        self.problems: list[Problem] = []
+        self.looked_at = 0
+        self.kept_labels = 0
+        self.say(detector.description)
 
     @property
-    def prints(self) -> bool:
-        """Whether standard output is for people: not if it is for json."""
-        return self.json_file != STANDARD_OUTPUT
+    def written(self) -> int:
+        """How many pictures could be used."""
+        return self.looked_at - len(self.problems)
 
     def say(self, text: str) -> None:
-        """Print a line for people."""
-        if self.prints:
+        """Print a line for people; not where standard output is for json."""
+        if self.options.json_file != STANDARD_OUTPUT:
             click.echo(text)
 
-    def look_at(self, path: Path, target: Path | None) -> None:
-        """Detect on one picture and write what is wanted; a picture that cannot be used is a problem for later."""
+    def look_at(self, path: Path, target: Path) -> None:
+        """Detect on one picture and draw it into ``target``; a picture that cannot be used is a problem for later."""
         from darkpy.data.pictures import read_picture
 
-        self.count += 1
+        self.looked_at += 1
         try:
             image = read_picture(path)[..., ::-1]  # RGB; detection and drawing take OpenCV's BGR
         except DataError as error:
             self.problems += error.problems
             return
+        options = self.options
         began = time.perf_counter()
-        found = self.network.detect(image, self.thresh, self.nms, self.letter_box)
+        found = self.network.detect(image, options.thresh, options.nms, options.letter_box)
         self._report(path, image, found, time.perf_counter() - began)
-        self._keep(path, image, found, target)
+        self._keep(path, image, found)
+        write_picture(target, image, found)
 
     def _report(self, path: Path, image: np.ndarray, found: list[Detection], seconds: float) -> None:
-        if not self.prints:
-            return
         from darkpy.cli.output import print_table
         from darkpy.detection import detection_table
         from darkpy.training.text import plural
 
         height, width = image.shape[:2]
         shown = [detection for detection in found if not detection.hidden]
-        click.echo(f"{path}   {width}x{height}   {1000 * seconds:.0f} ms   {plural(len(shown), 'object')}")
-        if shown:
+        self.say(f"{path}   {width}x{height}   {1000 * seconds:.0f} ms   {plural(len(shown), 'object')}")
+        if shown and self.options.json_file != STANDARD_OUTPUT:
             print_table(detection_table(shown))
 
-    def _keep(self, path: Path, image: np.ndarray, found: list[Detection], target: Path | None) -> None:
-        from darkpy.detection import json_frame
+    def _keep(self, path: Path, image: np.ndarray, found: list[Detection]) -> None:
+        from darkpy.data.labels import label_path
+        from darkpy.detection import json_frame, save_labels
 
         height, width = image.shape[:2]
-        if self.json_file is not None:
+        if self.options.json_file is not None:
             self.frames.append(json_frame(found, width, height, len(self.frames) + 1, path))
-        if self.save_labels:
-            self._save_labels(path, found, width, height)
-        if target is not None:
-            target = self._unused(target)
-            write_picture(target, image, found)
+        if self.options.save_labels:
+            # Where a training looks for them. Labels that are there may be somebody's work.
+            labels = label_path(path)
+            if labels.exists():
+                self.kept_labels += 1
+            else:
+                save_labels(labels, found, width, height)
 
-    def _save_labels(self, path: Path, found: list[Detection], width: int, height: int) -> None:
-        """Beside the picture, where a training looks for them. Labels that are there may be somebody's work."""
-        from darkpy.data.labels import label_path
-        from darkpy.detection import save_labels
+    def finish(self, drawn: str) -> None:
+        """Write the json file and say where everything is; exit status 2 if a picture could not be used.
 
-        labels = label_path(path)
-        if labels.exists():
-            self.kept_labels += 1
-        else:
-            save_labels(labels, found, width, height)
-
-    def _unused(self, target: Path) -> Path:
-        """Pictures of one name from several folders do not overwrite each other."""
-        number = 1
-        chosen = target
-        while chosen in self.written:
-            number += 1
-            chosen = target.with_stem(f"{target.stem}-{number}")
-        self.written.add(chosen)
-        return chosen
-
-    def finish(self) -> None:
-        """Write the json file and say where everything is; exit status 2 if a picture could not be used."""
+        drawn: where the drawn pictures are.
+        """
         self._write_json()
         if self.kept_labels:
             self.say(f"{self.kept_labels} label files were there already and are left as they are")
         if self.written:
-            single = next(iter(self.written)) if len(self.written) == 1 else self.out
-            self.say(f"{'picture' if len(self.written) == 1 else 'pictures'}: {single}")
+            self.say(f"drawn: {drawn}")
         if self.problems:
             for problem in self.problems:
                 click.echo(str(problem), err=True)
-            click.echo(f"{len(self.problems)} of {self.count} pictures could not be used", err=True)
+            click.echo(f"{len(self.problems)} of {self.looked_at} pictures could not be used", err=True)
             click.get_current_context().exit(InputError.exit_code)
 
     def _write_json(self) -> None:
         from darkpy.detection import to_json
         from darkpy.files import atomic_write
 
-        if self.json_file == STANDARD_OUTPUT:
+        path = self.options.json_file
+        if path == STANDARD_OUTPUT:
             click.echo(to_json(self.frames), nl=False)
-        elif self.json_file is not None:
-            with atomic_write(self.json_file, "w") as file:
+        elif path is not None:
+            with atomic_write(path, "w") as file:
                 file.write(to_json(self.frames))
-            click.echo(f"json: {self.json_file}")
+            click.echo(f"json: {path}")
 
 
 def write_picture(path: Path, image: np.ndarray, found: list[Detection]) -> None:
@@ -222,76 +216,61 @@ def existing(paths: Iterable[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
     return chosen
 
 
-def target_name(place: Path) -> Path:
-    """The name of the drawn picture: the same, as .jpg where OpenCV may not be able to write the format."""
-    keeps = (".jpg", ".jpeg", ".png", ".bmp")
-    return place if place.suffix.lower() in keeps else place.with_suffix(".jpg")
+def targets(places: Iterable[Path], out: Path) -> list[Path]:
+    """Where to draw each picture: its place below ``out``, numbered where several have the same.
+
+    The format stays where every OpenCV can write it, otherwise it is jpg.
+    """
+    taken: dict[Path, None] = {}  # a set that keeps the order
+    for place in places:
+        target = wanted = out / (place if place.suffix.lower() in WRITABLE else place.with_suffix(".jpg"))
+        number = 1
+        while target in taken:
+            number += 1
+            target = wanted.with_stem(f"{wanted.stem}-{number}")
+        taken[target] = None
+    return list(taken)
 
 
 @click.command(cls=Command)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @detection_options
-@click.option("--out", metavar="FOLDER", default=str(PREDICTIONS), show_default=True, help="Where pictures go.")
-def detect(
-    paths: tuple[str, ...],
-    cfg: str | None,
-    weights: str | None,
-    data: str | None,
-    names: str | None,
-    thresh: float,
-    nms: float,
-    letter_box: bool,
-    json_file: str | None,
-    save_labels: bool,
-    device: str,
-    out: str,
-) -> None:
+@click.option("--out", metavar="FOLDER", default=PREDICTIONS, show_default=True, help="Where the drawn pictures go.")
+def detect(paths: tuple[str, ...], out: str, **given: Any) -> None:
     """Find objects in pictures and folders of pictures.
 
     Draws them into copies of the pictures and prints a table. The .cfg and .weights files may stand among the paths;
     without any, a small detector of shapes, digits and letters that comes with darkpy is used.
     """
-    files = sort_files(paths, pictures=True)
-    override(files, cfg=cfg, weights=weights, data=data, names=names)
+    if out.lower().endswith(".json"):  # Darknet's -out is the json file
+        given["json_file"] = given["json_file"] or out
+        out = PREDICTIONS
+    options = DetectOptions(**given)
+    files = named_files(paths, options)
     if not files.pictures:
         raise click.UsageError("no picture is named")
-    if out.lower().endswith(".json"):  # Darknet's -out is the json file
-        out, json_file = str(PREDICTIONS), json_file or out
     chosen = existing(pictures_in(files.pictures))
-    job = start(files, thresh, nms, letter_box, Path(out), json_file, save_labels, device)
-    for path, place in chosen:
-        job.look_at(path, Path(out) / target_name(place))
-    job.finish()
+    drawn = targets([place for _, place in chosen], Path(out))
+    job = Job(files, options)
+    for (path, _), target in zip(chosen, drawn):
+        job.look_at(path, target)
+    job.finish(str(drawn[0]) if len(drawn) == 1 else out)
+
+
+def named_files(paths: Iterable[str], options: DetectOptions) -> Files:
+    """The files among the arguments and those named by options."""
+    files = sort_files(paths, pictures=True)
+    override(files, cfg=options.cfg, weights=options.weights, data=options.data, names=options.names)
+    return files
 
 
 def override(files: Files, **options: str | None) -> None:
-    """Files named by an option; naming one twice is a mistake."""
+    """Add files named by options; naming two of a kind is a mistake."""
     for kind, path in options.items():
-        if path is None:
-            continue
         given = getattr(files, kind)
-        if given is not None and given != path:
+        if path is not None and given not in (None, path):
             raise InputError(f"two {kind} files: {given} and {path}")
-        setattr(files, kind, path)
-
-
-def start(
-    files: Files,
-    thresh: float,
-    nms: float,
-    letter_box: bool,
-    out: Path | None,
-    json_file: str | None,
-    save_labels: bool,
-    device: str,
-) -> Job:
-    """Load the detector and say what it is."""
-    from darkpy.cli.loading import load_detector
-
-    detector = load_detector(files, device=device)
-    job = Job(detector.network, thresh, nms, letter_box, out, json_file, save_labels)
-    job.say(detector.description)
-    return job
+        setattr(files, kind, path or given)
 
 
 def paths_from_input() -> Iterator[str]:

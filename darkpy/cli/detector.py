@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,14 +11,21 @@ from darkpy.cli.arguments import sort_files
 from darkpy.cli.command import INTERRUPTED, Command, Group, without_effect
 from darkpy.cli.detect import (
     FRACTION,
+    DetectOptions,
+    Job,
     detection_options,
     device_options,
     existing,
+    named_files,
     override,
     paths_from_input,
     pictures_in,
-    start,
 )
+
+COUNT: dict[str, Any] = {"type": click.IntRange(min=0), "metavar": "N", "show_default": True}
+POSITIVE: dict[str, Any] = {"type": click.IntRange(min=1), "metavar": "N", "show_default": True}
+SPLITS = ("val", "train", "test")
+POINTS = "Recall points: 0 (area under the curve), 11 (VOC 2007) or 101 (COCO)."
 
 
 @click.group(cls=Group)
@@ -32,18 +39,15 @@ def detector() -> None:
 @click.option("--weights", metavar="FILE", help="Where to start or go on from.")
 @click.option("--clear", is_flag=True, help="Start at iteration 0 whatever the weights say.")
 @click.option("--out", metavar="FOLDER", help="The run folder. [runs/<cfg's name>-N]")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Source of everything random.")
-@click.option("--workers", type=click.IntRange(min=0), help="Threads that load pictures. [as many as processors]")
+@click.option("--seed", default=0, help="Source of everything random.", **COUNT)
+@click.option("--workers", help="Threads that load pictures. [as many as processors]", **COUNT)
 @click.option("--map/--no-map", "measure", default=None, help="Measure mAP on the validation set. [if there is one]")
-@click.option("--map-every", type=click.IntRange(min=1), metavar="N", help="Iterations between measurements.")
-@click.option(
-    "--map-epochs", type=click.IntRange(min=1), default=4, show_default=True, metavar="N",
-    help="The same in times through the data; at least 100 iterations.",
-)  # fmt: skip
-@click.option("--thresh", type=FRACTION, default=0.25, show_default=True, help="Probability for precision and recall.")
-@click.option("--iou-thresh", type=FRACTION, default=0.5, show_default=True, help="Overlap that counts as found.")
-@click.option("--points", type=click.IntRange(min=0), default=0, show_default=True, help="Recall points: 0, 11 or 101.")
-@click.option("--save-every", type=click.IntRange(min=1), metavar="N", help="Also keep weights every N iterations.")
+@click.option("--map-every", "every", help="Iterations between two, instead of --map-epochs.", **POSITIVE)
+@click.option("--map-epochs", "epochs", default=4, help="Times through the data between two.", **POSITIVE)
+@click.option("--thresh", default=0.25, help="Probability for precision and recall.", **FRACTION)
+@click.option("--iou-thresh", default=0.5, help="Overlap that counts as found.", **FRACTION)
+@click.option("--points", default=0, help=POINTS, **COUNT)
+@click.option("--save-every", "keep_every", default=0, help="Also keep weights every N iterations.", **COUNT)
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @device_options
 @without_effect("--dont-show", because="no window is opened")
@@ -51,24 +55,7 @@ def detector() -> None:
 @without_effect("--mjpeg-port", because="there is no video server; see chart.png in the run folder", value=True)
 @without_effect("--chart", because="each run draws a chart of its own", value=True)
 @without_effect("--cuda-debug-sync", because="this computes on the CPU")
-def train(
-    files: tuple[str, ...],
-    data: str | None,
-    weights: str | None,
-    clear: bool,
-    out: str | None,
-    seed: int,
-    workers: int | None,
-    measure: bool | None,
-    map_every: int | None,
-    map_epochs: int,
-    thresh: float,
-    iou_thresh: float,
-    points: int,
-    save_every: int | None,
-    quiet: bool,
-    device: str,
-) -> None:
+def train(files: tuple[str, ...], data: str | None, weights: str | None, quiet: bool, **settings: Any) -> None:
     """Train a detector; Ctrl-C saves and stops (exit status 130).
 
     Needs a .cfg file. The data set may stand beside it, in Darknet's order (x.data x.cfg x.weights) or any other. All
@@ -83,24 +70,8 @@ def train(
     from darkpy.training import train as run_training
     from darkpy.training.progress import create_progress
 
-    settings = TrainingSettings(
-        cfg=named.cfg,
-        data=named.data,
-        weights=named.weights,
-        clear=clear,
-        out=out,
-        seed=seed,
-        workers=workers,
-        device=device,
-        measure=measure,
-        every=map_every,
-        epochs=map_epochs,
-        thresh=thresh,
-        iou_thresh=iou_thresh,
-        points=points,
-        keep_every=save_every or 0,
-    )
-    result = run_training(settings, create_progress(quiet=quiet))
+    chosen = TrainingSettings(cfg=named.cfg, data=named.data, weights=named.weights, **settings)
+    result = run_training(chosen, create_progress(quiet=quiet))
     if result.outcome is Outcome.STOPPED:
         click.get_current_context().exit(INTERRUPTED)
 
@@ -109,16 +80,13 @@ def train(
 @click.argument("files", nargs=-1, required=True, metavar="[DATA] CFG WEIGHTS")
 @click.option("--data", metavar="DATA", help="The data set. [data/<cfg's name>.yaml]")
 @click.option("--weights", metavar="FILE", help="The weights to measure.")
-@click.option("--split", type=click.Choice(["val", "train", "test"]), default="val", show_default=True, help="Which part.")
-@click.option("--thresh", type=FRACTION, default=0.25, show_default=True, help="Probability for precision and recall.")
-@click.option("--iou-thresh", type=FRACTION, default=0.5, show_default=True, help="Overlap that counts as found.")
-@click.option(
-    "--points", type=click.IntRange(min=0), default=0, show_default=True,
-    help="Recall points: 0 (area under the curve), 11 (VOC 2007) or 101 (COCO).",
-)  # fmt: skip
-@click.option("--nms", type=FRACTION, default=0.45, show_default=True, help="Overlap that makes two boxes one object.")
+@click.option("--split", type=click.Choice(SPLITS), default="val", show_default=True, help="Which pictures.")
+@click.option("--thresh", default=0.25, help="Probability for precision and recall.", **FRACTION)
+@click.option("--iou-thresh", default=0.5, help="Overlap that counts as found.", **FRACTION)
+@click.option("--points", default=0, help=POINTS, **COUNT)
+@click.option("--nms", default=0.45, help="Overlap that makes two boxes one object.", **FRACTION)
 @click.option("--letter-box", is_flag=True, help="Pad pictures to the network's shape, do not stretch them.")
-@click.option("--batch", type=click.IntRange(min=1), default=8, show_default=True, help="Pictures at a time.")
+@click.option("--batch", default=8, help="Pictures at a time.", **POSITIVE)
 @click.option("--json", "json_file", metavar="FILE", help="Write all numbers to a json file.")
 @device_options
 @without_effect("--dont-show", because="no window is opened")
@@ -127,14 +95,10 @@ def measure_map(
     data: str | None,
     weights: str | None,
     split: str,
-    thresh: float,
-    iou_thresh: float,
-    points: int,
-    nms: float,
-    letter_box: bool,
-    batch: int,
     json_file: str | None,
     device: str,
+    batch: int,
+    **options: Any,
 ) -> None:
     """Measure a detector: average precision per class, mAP, precision, recall, F1 and average IoU."""
     named = sort_files(files)
@@ -154,20 +118,10 @@ def measure_map(
     click.echo(detector.description)
     click.echo(f"{named.data}   {split} {len(dataset):,} pictures")
     with progress_on_terminal("measuring") as progress:
-        evaluation = evaluate(
-            detector.network,
-            dataset,
-            thresh=thresh,
-            iou_thresh=iou_thresh,
-            points=points,
-            letter_box=letter_box,
-            nms=nms,
-            batch=batch,
-            progress=progress,
-        )
+        evaluation = evaluate(detector.network, dataset, batch=batch, progress=progress, **options)
     print_table(evaluation.table())
     mean = evaluation.mean_average_precision
-    click.echo(f"mean average precision (mAP@{iou_thresh:.2f}) = {mean:.6f}, or {100 * mean:.2f} %")
+    click.echo(f"mean average precision (mAP@{evaluation.iou_thresh:.2f}) = {mean:.6f}, or {100 * mean:.2f} %")
     for problem in (*dataset.problems, *evaluation.skipped):
         click.echo(str(problem), err=True)
     if json_file is not None:
@@ -188,35 +142,19 @@ def _write_json(path: str, numbers: dict[str, object]) -> None:
 @click.argument("files", nargs=-1, required=True, metavar="[DATA] CFG WEIGHTS [PICTURE]...")
 @detection_options
 @click.option("--out", metavar="FILE", help="Write detections to a json file, the same as --json.")
-def test(
-    files: tuple[str, ...],
-    cfg: str | None,
-    weights: str | None,
-    data: str | None,
-    names: str | None,
-    thresh: float,
-    nms: float,
-    letter_box: bool,
-    json_file: str | None,
-    save_labels: bool,
-    device: str,
-    out: str | None,
-) -> None:
+def test(files: tuple[str, ...], out: str | None, **given: Any) -> None:
     """Try a detector on pictures, as Darknet does.
 
     The picture with its boxes is written to predictions.jpg; of several, the last. Without a picture, names are read
     from standard input, one a line.
     """
-    named = sort_files(files, pictures=True)
-    override(named, cfg=cfg, weights=weights, data=data, names=names)
+    given["json_file"] = given["json_file"] or out
+    options = DetectOptions(**given)
+    named = named_files(files, options)
     if named.cfg is None or named.weights is None:
         raise click.UsageError("a .cfg and a .weights file are needed")
-    job_files = existing(pictures_in(named.pictures))
-    job = start(named, thresh, nms, letter_box, None, json_file or out, save_labels, device)
-    for path, _ in job_files or ((Path(name), Path(name)) for name in paths_from_input()):
+    pictures = [path for path, _ in existing(pictures_in(named.pictures))]
+    job = Job(named, options)
+    for path in pictures or map(Path, paths_from_input()):
         job.look_at(path, Path("predictions.jpg"))
-        job.written.clear()
-    job.finish()
-    if job.count > len(job.problems):
-        job.say("picture: predictions.jpg")
-    sys.stdout.flush()
+    job.finish("predictions.jpg")

@@ -54,7 +54,7 @@ def _check(cfg: str, backend: object) -> str:
 
 @net.command(cls=Command)
 @click.argument("cfg", metavar="CFG")
-@click.option("--batch", type=click.IntRange(min=1), help="Pictures at a time. [1, in training batch / subdivisions]")
+@click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Pictures at a time. [1; training: the cfg's]")
 def summary(cfg: str, batch: int | None) -> None:
     """Show the layers of a network, what they cost, and the memory it takes."""
     from darkpy.cli.output import print_table
@@ -101,10 +101,12 @@ def _layer_table(rows: tuple[LayerRow, ...]) -> Table:
 
 
 def _inputs(row: LayerRow) -> str:
-    """The shape of the input, or the layers it comes from where that is not the one before."""
-    if row.sources == (row.index - 1,):
-        return _shape(row.inputs[0])
-    return "from " + ", ".join(str(source) for source in row.sources)
+    """The shapes of the inputs; of several of one size, ``26x26x128+256``."""
+    sizes = {shape[1:] for shape in row.inputs}
+    if len(sizes) > 1:
+        return " + ".join(_shape(shape) for shape in row.inputs)
+    height, width = sizes.pop()
+    return f"{width}x{height}x{'+'.join(str(shape[0]) for shape in row.inputs)}"
 
 
 def _memory_table(found: Summary) -> Table:
@@ -118,8 +120,9 @@ def _memory_table(found: Summary) -> Table:
     for plan in plans:
         purpose = "training" if plan.training else "inference"
         table.add_column(f"{purpose}, {plural(plan.batch, 'picture')}", justify="right")
-    for purpose, *sizes in zip(*([name for name, _ in plans[0].rows()], *([n for _, n in plan.rows()] for plan in plans))):
-        table.add_row(str(purpose), *(quantity(size, "B") if size else "" for size in sizes))
+    for lines in zip(*(plan.rows() for plan in plans)):
+        purpose = lines[0][0]
+        table.add_row(purpose, *(quantity(size, "B") if size else "" for _, size in lines))
     return table
 
 

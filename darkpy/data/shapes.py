@@ -32,7 +32,7 @@ _SPLITS = ("train", "val")
 _SIDES = (160, 176, 192)  # of a picture, pixels
 _JPEG_QUALITY = 92
 _MOST_OBJECTS = 7
-_SMALLEST, _LARGEST = 20.0, 84.0  # of an object, pixels
+_SMALLEST, _LARGEST = 26.0, 92.0  # of an object, pixels
 _TRIES = 12  # places tried for an object before it is left out
 _MOST_HIDDEN = 0.25  # part of an object that later ones may cover
 
@@ -305,18 +305,20 @@ def _paint(rng: np.random.Generator, canvas: Floats, mask: Floats) -> None:
 
 def _contrasting_colour(rng: np.random.Generator, under: Floats) -> Floats:
     """A colour that stands out from nearly all of the pixels (3, n) under it."""
-    few = under[:, :: max(1, under.shape[1] // 64), np.newaxis]
-    colours = np.stack([_colour(rng, 0.35, 1.0) for _ in range(6)], axis=1)[:, np.newaxis]
-    distances = np.percentile(np.abs(few - colours).sum(axis=0), 20, axis=0)
+    few = under[:, :: max(1, under.shape[1] // 64)]
+    colours = _colours(rng, 6, 0.35, 1.0)
+    distances = np.abs(colours[:, :, np.newaxis] - few).sum(axis=1)
+    distances.sort(axis=1)
+    least = distances[:, distances.shape[1] // 5]
     # Not always the one that differs most: that would be the same few colours everywhere.
-    good = np.flatnonzero(distances > 150)
-    return np.asarray(colours[:, 0, good[0] if len(good) else distances.argmax()])
+    good = np.flatnonzero(least > 150)
+    return np.asarray(colours[good[0] if len(good) else least.argmax()])
 
 
-def _colour(rng: np.random.Generator, least_saturation: float, most_saturation: float) -> Floats:
-    """A colour, float32 (3,) in 0..255."""
-    hsv = rng.uniform([0, least_saturation, 0.15], [360, most_saturation, 1]).astype(np.float32)
-    return np.asarray(cv2.cvtColor(hsv.reshape(1, 1, 3), cv2.COLOR_HSV2RGB).reshape(3) * 255, np.float32)
+def _colours(rng: np.random.Generator, count: int, least_saturation: float, most_saturation: float) -> Floats:
+    """Colours, float32 (count, 3), RGB in 0..255."""
+    hsv = rng.uniform([0, least_saturation, 0.15], [360, most_saturation, 1], (count, 3)).astype(np.float32)
+    return np.asarray(cv2.cvtColor(hsv[np.newaxis], cv2.COLOR_HSV2RGB)[0] * np.float32(255), np.float32)
 
 
 def _background(rng: np.random.Generator, width: int, height: int) -> Floats:
@@ -324,7 +326,7 @@ def _background(rng: np.random.Generator, width: int, height: int) -> Floats:
     share = _pattern(rng, width, height)
     if rng.random() < 0.5:
         share = share * np.float32(0.6) + _pattern(rng, width, height) * np.float32(0.4)
-    first, second = _colour(rng, 0.05, 0.6), _colour(rng, 0.05, 0.6)
+    first, second = _colours(rng, 2, 0.05, 0.6)
     difference = (second - first) * np.float32(rng.uniform(0.3, 0.8))
     canvas = first[:, np.newaxis, np.newaxis] + difference[:, np.newaxis, np.newaxis] * share
     if rng.random() < 0.3:
@@ -338,7 +340,7 @@ def _scribble(rng: np.random.Generator, canvas: Floats) -> None:
     for _ in range(int(rng.integers(2, 9))):
         x1, x2, y1, y2 = (int(value) for value in rng.integers([0, 0, 0, 0], [width, width, height, height]))
         thickness = int(rng.integers(1, 3))
-        for plane, value in zip(canvas, _colour(rng, 0.0, 0.8)):
+        for plane, value in zip(canvas, _colours(rng, 1, 0.0, 0.8)[0]):
             cv2.line(plane, (x1, y1), (x2, y2), float(value), thickness)
 
 

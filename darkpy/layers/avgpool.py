@@ -28,11 +28,11 @@ class AvgPool(Layer):
         """The whole input."""
         return float(max(self.input_shapes[0][1:])), 1.0
 
-    def forward(self, x: Any, *, training: bool) -> None:  # type: ignore[override]
+    def forward(self, x: Any, *, training: bool) -> None:
         """Mean of each channel."""
         self.backend.avgpool_forward(x, self.output)
 
-    def backward(self, grad_output: Any, grad_x: Any) -> None:  # type: ignore[override]
+    def backward(self, grad_output: Any, grad_x: Any) -> None:
         """Every position gets an equal share."""
         if grad_x is not None:
             self.backend.avgpool_backward(grad_output, grad_x, self.accumulate[0])

@@ -100,6 +100,7 @@ class Layer(ABC):
     grad_output: Any = None
     accumulate: Sequence[bool] = ()
     frozen: bool = False
+    is_updated: bool = True
 
     def __init__(self, options: Any, section: Section, index: int, graph: Graph) -> None:
         self.options = options
@@ -123,6 +124,16 @@ class Layer(ABC):
         before = len(self.graph.problems)
         shape = self.shape(*self.input_shapes)
         self.output_shape = shape if len(self.graph.problems) == before else None
+
+    if TYPE_CHECKING:
+        # Parameters, their gradients and buffers become attributes when the network gives them their memory.
+        def __getattr__(self, name: str) -> Any: ...
+
+    @property
+    def outputs(self) -> int:
+        """Number of output values of one picture."""
+        assert self.output_shape is not None
+        return int(np.prod(self.output_shape))
 
     # What a layer says about itself ---------------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ class BatchNorm(Layer):
             found["unwanted"] = Buffer((batch, *self.input_shapes[0]), scratch=True, during=("backward",))
         return found
 
-    def forward(self, x: Any, *, training: bool) -> None:  # type: ignore[override]
+    def forward(self, x: Any, *, training: bool) -> None:
         """Normalise, scale, shift."""
         self.x = x
         rolling = self.rolling_mean, self.rolling_variance
@@ -53,7 +53,7 @@ class BatchNorm(Layer):
         else:
             self.backend.batchnorm_forward_inference(x, self.output, self.scales, self.biases, *rolling)
 
-    def backward(self, grad_output: Any, grad_x: Any) -> None:  # type: ignore[override]
+    def backward(self, grad_output: Any, grad_x: Any) -> None:
         """Gradients of scales, biases and of the input."""
         target = self.unwanted if grad_x is None else grad_x
         self.backend.batchnorm_backward(

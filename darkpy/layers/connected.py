@@ -73,7 +73,7 @@ class Connected(ActivatedLayer):
         """Two per multiply-add."""
         return 2.0 * self.inputs * self.options.output
 
-    def forward(self, x: Any, *, training: bool) -> None:  # type: ignore[override]
+    def forward(self, x: Any, *, training: bool) -> None:
         """Multiply, normalise, add the bias, activate."""
         self.x = x
         backend, target = self.backend, self.before_activation()
@@ -99,7 +99,7 @@ class Connected(ActivatedLayer):
             )
         self.activate()
 
-    def backward(self, grad_output: Any, grad_x: Any) -> None:  # type: ignore[override]
+    def backward(self, grad_output: Any, grad_x: Any) -> None:
         """Gradients of weights, biases, scales and of the input."""
         backend = self.backend
         grad = self.grad_before_activation(grad_output)

@@ -159,7 +159,7 @@ class Convolutional(Layer):
         stride = f"{o.stride_x}" if o.stride_x == o.stride_y else f"{o.stride_x},{o.stride_y}"
         return f"{o.size}x{o.size}/{stride}{dilation}{groups}"
 
-    def forward(self, x: Any, *, training: bool) -> None:  # type: ignore[override]
+    def forward(self, x: Any, *, training: bool) -> None:
         """Convolve, normalise, activate."""
         self.x = x
         if not training:
@@ -212,7 +212,7 @@ class Convolutional(Layer):
         """The activation done within batch normalisation; one over channels is a step of its own."""
         return "linear" if self.pre_activation is not None else self.options.activation
 
-    def backward(self, grad_output: Any, grad_x: Any) -> None:  # type: ignore[override]
+    def backward(self, grad_output: Any, grad_x: Any) -> None:
         """Gradients of weights, biases, scales and of the input."""
         backend = self.backend
         if self.options.batch_normalize:

@@ -15,9 +15,9 @@ from darkpy.layers.base import Layer, register
 class Cost(Layer):
     """A loss on the previous layer's output, which it passes on unchanged.
 
-    ``sse``: sum of (truth - p)^2 with the gradient p - truth; ``smooth``: d^2 for \\|d\\| < 1, else 2 \\|d\\| - 1, with the
-    gradient clipped to ±1; ``masked``: sse where truth is not -1234. ``scale`` multiplies the gradient handed back,
-    not the loss (Darknet, cost_layer.c).
+    ``sse``: sum of (truth - p)^2 with the gradient p - truth; ``smooth``: with d = truth - p, d^2 below 1 and
+    2 abs(d) - 1 above, and the gradient clipped to ±1; ``masked``: sse where truth is not -1234. ``scale`` multiplies
+    the gradient handed back, not the loss (Darknet, cost_layer.c).
     """
 
     @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Cost(Layer):
         """The output is the input."""
         return True
 
-    def forward(self, x: Any, *, training: bool) -> None:  # type: ignore[override]
+    def forward(self, x: Any, *, training: bool) -> None:
         """Nothing to do: the output is the input."""
 
     def loss(self, truth: np.ndarray) -> float:
@@ -45,7 +45,7 @@ class Cost(Layer):
             self.output, self.backend.asarray(expected), self.grad_output, self.options.type
         )
 
-    def backward(self, grad_output: Any, grad_x: Any) -> None:  # type: ignore[override]
+    def backward(self, grad_output: Any, grad_x: Any) -> None:
         """The gradient times ``scale``."""
         if grad_x is not None:
             self.backend.scaled_copy(grad_output, grad_x, self.options.scale, self.accumulate[0])

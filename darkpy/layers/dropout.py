@@ -50,7 +50,7 @@ class Dropout(Layer):
         sequence = np.random.SeedSequence([self.graph.seed, self.graph.seen, self.index])
         self.backend.uniform(np.random.default_rng(sequence), mask)
 
-    def forward(self, x: Any, *, training: bool) -> None:  # type: ignore[override]
+    def forward(self, x: Any, *, training: bool) -> None:
         """Drop and scale; a frozen layer copies."""
         if not training:
             self.backend.copy(x, self.output)
@@ -58,7 +58,7 @@ class Dropout(Layer):
         self.draw(self.mask)
         self.backend.dropout_forward(x, self.mask, self.output, self.options.probability)
 
-    def backward(self, grad_output: Any, grad_x: Any) -> None:  # type: ignore[override]
+    def backward(self, grad_output: Any, grad_x: Any) -> None:
         """The same values are dropped from the gradient."""
         if grad_x is not None:
             self.backend.dropout_backward(

@@ -45,7 +45,8 @@ class MaxPool(Layer):
         o = self.options
         self.geometry = PoolGeometry(o.size, o.stride_y, o.stride_x, o.padding // 2)
         if h + o.padding < o.size or w + o.padding < o.size:
-            self.problem("size", f"size={o.size} is larger than its input of {w}x{h} with a total padding of {o.padding}")
+            what = f"its input of {w}x{h} with a total padding of {o.padding}"
+            self.problem("size", f"size={o.size} is larger than {what}")
             return inputs[0]
         return c, (h + o.padding - o.size) // o.stride_y + 1, (w + o.padding - o.size) // o.stride_x + 1
 
@@ -66,11 +67,11 @@ class MaxPool(Layer):
         stride = f"{o.stride_x}" if o.stride_x == o.stride_y else f"{o.stride_x},{o.stride_y}"
         return f"{o.size}x{o.size}/{stride}"
 
-    def forward(self, x: Any, *, training: bool) -> None:  # type: ignore[override]
+    def forward(self, x: Any, *, training: bool) -> None:
         """Largest value of each window."""
         self.backend.maxpool_forward(x, self.output, self.geometry, self.winners if training else None)
 
-    def backward(self, grad_output: Any, grad_x: Any) -> None:  # type: ignore[override]
+    def backward(self, grad_output: Any, grad_x: Any) -> None:
         """The whole gradient goes to the winner."""
         if grad_x is not None:
             self.backend.maxpool_backward(grad_output, self.winners, grad_x, self.geometry, self.accumulate[0])

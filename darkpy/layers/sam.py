@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from darkpy.config.options import CommonOptions, option
 from darkpy.layers.base import Shape, register
 from darkpy.layers.common import ActivatedLayer, activation_option
@@ -43,19 +41,19 @@ class SpatialAttention(ActivatedLayer):
 
     def operations(self) -> float:
         """One per value."""
-        return float(np.prod(self.output_shape))
+        return float(self.outputs)
 
     def describe(self) -> str:
         """The layer multiplied with."""
         return str(self.sources[1])
 
-    def forward(self, a: Any, b: Any, *, training: bool) -> None:  # type: ignore[override]
+    def forward(self, a: Any, b: Any, *, training: bool) -> None:
         """Multiply, activate."""
         self.factors = a, b
         self.backend.multiply_forward(a, b, self.before_activation())
         self.activate()
 
-    def backward(self, grad_output: Any, grad_a: Any, grad_b: Any) -> None:  # type: ignore[override]
+    def backward(self, grad_output: Any, grad_a: Any, grad_b: Any) -> None:
         """Each factor's gradient is the other factor times the gradient."""
         grad = self.grad_before_activation(grad_output)
         accumulate = (self.accumulate[0], self.accumulate[1])

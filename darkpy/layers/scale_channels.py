@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from darkpy.config.options import CommonOptions, option
 from darkpy.layers.base import Shape, register
 from darkpy.layers.common import ActivatedLayer, activation_option
@@ -47,19 +45,19 @@ class ScaleChannels(ActivatedLayer):
 
     def operations(self) -> float:
         """One per value."""
-        return float(np.prod(self.output_shape))
+        return float(self.outputs)
 
     def describe(self) -> str:
         """The layer weighted."""
         return str(self.sources[1])
 
-    def forward(self, factors: Any, x: Any, *, training: bool) -> None:  # type: ignore[override]
+    def forward(self, factors: Any, x: Any, *, training: bool) -> None:
         """Multiply, activate."""
         self.factors, self.x = factors, x
         self.backend.scale_channels_forward(x, factors, self.before_activation())
         self.activate()
 
-    def backward(self, grad_output: Any, grad_factors: Any, grad_x: Any) -> None:  # type: ignore[override]
+    def backward(self, grad_output: Any, grad_factors: Any, grad_x: Any) -> None:
         """Gradients of the weights and of what is weighted."""
         grad = self.grad_before_activation(grad_output)
         accumulate = (self.accumulate[1], self.accumulate[0])

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from darkpy.config.options import CommonOptions, option
 from darkpy.layers.base import Parameter, Shape, register
 from darkpy.layers.common import ActivatedLayer, activation_option
@@ -44,16 +42,14 @@ class Shortcut(ActivatedLayer):
 
     def shape(self, *inputs: Shape) -> Shape:
         """That of the previous layer."""
-        c, h, w = inputs[0]
+        _, h, w = inputs[0]
         for source, other in zip(self.sources[1:], inputs[1:]):
             if not (_whole_factor(h, other[1]) and _whole_factor(w, other[2])):
-                self.problem(
-                    "from", f"adds layer {source} of {other[2]}x{other[1]} to {w}x{h}; neither is a multiple of the other"
-                )
+                sizes = f"{other[2]}x{other[1]} to {w}x{h}"
+                self.problem("from", f"adds layer {source} of {sizes}; neither is a multiple of the other")
             elif self.is_weighted and other != inputs[0]:
-                self.problem(
-                    "weights_type", f"weights need inputs of one shape; layer {source} is {other}, the previous {inputs[0]}"
-                )
+                shapes = f"layer {source} is {other}, the previous {inputs[0]}"
+                self.problem("weights_type", f"weights need inputs of one shape; {shapes}")
         return inputs[0]
 
     @property
@@ -77,7 +73,7 @@ class Shortcut(ActivatedLayer):
 
     def operations(self) -> float:
         """One per value and added layer."""
-        return float(np.prod(self.output_shape)) * (len(self.sources) - 1)
+        return float(self.outputs) * (len(self.sources) - 1)
 
     def describe(self) -> str:
         """The layers added."""

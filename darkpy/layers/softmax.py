@@ -31,7 +31,7 @@ class Softmax(Layer):
         refused = {"tree": "hierarchies of classes are not available"}
 
     @property
-    def is_head(self) -> bool:  # type: ignore[override]
+    def is_head(self) -> bool:
         """It has a loss unless told otherwise."""
         return not self.options.noloss
 
@@ -53,12 +53,12 @@ class Softmax(Layer):
             self.problem("temperature", "temperature=0: scores cannot be divided by it")
         return inputs[0]
 
-    def forward(self, x: Any, *, training: bool) -> None:  # type: ignore[override]
+    def forward(self, x: Any, *, training: bool) -> None:
         """Probabilities."""
         n, c, h, w = x.shape
         if self.options.spatial:
-            shape = (n, c, h * w)
-            self.backend.softmax_forward(x.reshape(shape), self.output.reshape(shape), self.options.temperature, axis=1)
+            positions = [array.reshape(n, c, h * w).transpose(0, 2, 1) for array in (x, self.output)]
+            self.backend.softmax_forward(*positions, self.options.temperature)
             return
         rows = (n * self.options.groups, -1)
         self.backend.softmax_forward(x.reshape(rows), self.output.reshape(rows), self.options.temperature)

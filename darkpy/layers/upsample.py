@@ -47,7 +47,7 @@ class Upsample(Layer):
         stride = self.options.stride
         return f"x{stride}" if stride > 0 else f"/{-stride}"
 
-    def forward(self, x: Any, *, training: bool) -> None:  # type: ignore[override]
+    def forward(self, x: Any, *, training: bool) -> None:
         """Repeat, or sum up."""
         stride, scale = self.options.stride, self.options.scale
         if stride > 0:
@@ -55,7 +55,7 @@ class Upsample(Layer):
         else:
             self.backend.downsample_forward(x, self.output, -stride, scale)
 
-    def backward(self, grad_output: Any, grad_x: Any) -> None:  # type: ignore[override]
+    def backward(self, grad_output: Any, grad_x: Any) -> None:
         """The transposed operation."""
         if grad_x is None:
             return

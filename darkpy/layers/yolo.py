@@ -126,7 +126,7 @@ class Yolo(Layer):
         """Such as ``3 anchors, 20 classes``."""
         return f"{_counted(len(self.options.mask), 'anchor')}, {_counted(self.classes, 'class')}"
 
-    def forward(self, x: Any, *, training: bool) -> None:  # type: ignore[override]
+    def forward(self, x: Any, *, training: bool) -> None:
         """Squash what is a probability or a place within a cell."""
         o = self.options
         self.backend.yolo_forward(x, self.output, len(o.mask), o.classes, o.scale_x_y, o.new_coords)

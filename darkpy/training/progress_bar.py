@@ -21,21 +21,29 @@ REDRAWN = 2
 WIDE = 118
 """Columns from which there is room for the parts of the loss."""
 
+NARROWEST, WIDEST = 5, 30
+"""Columns of the bar itself."""
+
+NUMBERS, PARTS = 82, 30
+"""Columns of everything beside the bar, and of the parts of the loss."""
+
 
 class ProgressBar(Progress):
     """``it 1,240/2,000  ━━━━━━━━╸━━━━  62 %  loss 1.84 ...  eta 1:24``."""
 
     def __init__(self, stream: TextIO) -> None:
         self.console = Console(file=stream, highlight=False)
+        self.with_parts = self.console.width >= WIDE
+        room = self.console.width - NUMBERS - (PARTS if self.with_parts else 0)
         self.bar = Bar(
             TextColumn("  it {task.fields[iterations]}", markup=False),
-            BarColumn(bar_width=None),
+            BarColumn(bar_width=min(max(room, NARROWEST), WIDEST)),
             TextColumn("{task.percentage:>3.0f} %", markup=False),
             TextColumn("{task.fields[numbers]}", markup=False),
             console=self.console,
             refresh_per_second=REDRAWN,
-            expand=True,
         )
+        self._numbers = ""
         self._task = self.bar.add_task("", start=False, iterations="", numbers="")
 
     def start(self, trainer: Trainer) -> None:
@@ -50,23 +58,24 @@ class ProgressBar(Progress):
 
     def after_iteration(self, trainer: Trainer, record: Record) -> None:
         """Set the numbers; the bar redraws itself."""
-        with_parts = self.console.width >= WIDE
         numbers = (
-            f"loss {losses(record, with_parts=with_parts)}",
+            f"loss {losses(record, with_parts=self.with_parts)}",
             f"lr {text.rate(record.rate)}",
             f"{text.count(record.images_per_second)} img/s",
             f"eta {text.duration(seconds_left(trainer, record))}",
         )
+        self._numbers = "  ".join(numbers)
         self.bar.update(
             self._task,
             completed=record.iteration,
             iterations=f"{record.iteration:,}/{trainer.last_iteration:,}",
-            numbers="  ".join(numbers),
+            numbers=self._numbers,
         )
 
     def evaluating(self, done: int, total: int) -> None:
         """Show how far an evaluation is in the place of the numbers."""
-        self.bar.update(self._task, numbers=f"measuring on the validation set {done:,}/{total:,}")
+        measuring = f"measuring on the validation set {done:,}/{total:,}"
+        self.bar.update(self._task, numbers=measuring if done < total else self._numbers)
 
     def heading(self, line: str) -> None:
         """Print a line above the bar."""

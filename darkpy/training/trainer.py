@@ -142,9 +142,9 @@ class Trainer:
         self.average = self.loss if math.isnan(self.average) else KEEP * self.average + (1 - KEEP) * self.loss
 
     def _smoothed(self, seconds: float) -> float:
-        """Running average of the time of an iteration; the first ones count equally."""
+        """Running average of the time of an iteration, beginning with the second: the first has much to set up."""
         done = self.network.iteration - self.first_iteration
-        share = 1 / min(max(done, 1), TIMED)
+        share = 1 / min(max(done - 1, 1), TIMED)
         return self._iteration_seconds + share * (seconds - self._iteration_seconds)
 
     def _record(self) -> Record:

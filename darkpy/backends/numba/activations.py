@@ -17,7 +17,6 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from darkpy.backends.base import gradient_needs_input
 from darkpy.backends.numba.jit import compiled, exact
 
 LINEAR, LEAKY, RELU, LOGISTIC, SWISH, MISH = range(6)

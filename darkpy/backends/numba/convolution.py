@@ -1,69 +1,82 @@
 """Convolution: one matrix product whose right-hand side, the picture's patches, exists only a cache full at a time.
 
 Forward
-    ``out[f, pixel] = sum over terms of weights[f, term] * patch[term, pixel]``, terms being channels under taps. A block
-    of at most ``DEPTH`` terms of some output pixels is packed (packing.py) to panels of ``COLUMNS`` pixels that stay in
-    the second-level cache while tiles (tile.py) of all filters go over it; weights are read in place. After a
-    block's last term, scale, bias and activation go over the rows just written. One task is one picture and group, or
-    part of its pixels or filters where there are too few pictures.
+    ``out[f, pixel] = sum over terms of weights[f, term] * patch[term, pixel]``. A block of up to ``DEPTH`` terms of some
+    output pixels is packed (packing.py) into panels that stay in the second-level cache while tiles (tile.py) of all
+    filters go over it; the weights are read where they lie. After a block's last term, scale, bias and activation go
+    over the rows just written. A task is one picture and group, or a part of its pixels or filters where there are too
+    few pictures.
 Input gradient
-    For stride 1 the same with turned kernels: weights (c, f * taps) and padding reversed. For larger strides each phase
-    of the picture (row % stride, column % stride) sees only some of the taps, and is such a convolution of its own,
-    spread into place afterwards.
+    For stride 1 the same with other taps: ``grad_x[c, pixel] = sum over filters and taps of weights[f, c, tap] *
+    grad_out[f, pixel - tap]``. For larger strides, each phase of the picture (row % stride, column % stride) is reached
+    by some of the taps only, and is such a sum of its own, spread into place afterwards.
 Weight gradient
     ``grad_weights[f, term] = sum over pixels of grad_out[f, pixel] * patch[term, pixel]``, computed transposed: patches
-    row by row as they are, gradients turned to (pixel, filter), blocks of ``PIXELS`` pixels of one or several pictures.
+    lie as they are, gradients are turned to pixel by pixel. Blocks may have pixels of several pictures.
+    Tasks have a range of channels each, or a range of pixels and sums of their own.
 
-Bytes: a picture is read once from memory and copied taps times within the cache; per multiply-add of a
-tile, packing costs 2 / filters of a copied number. Flops: 2 * f * c * taps per output pixel, each pass.
+Flops: 2 * terms * filters per output pixel and pass. Bytes: the pictures are read once; each number is copied taps times within
+the cache, for 2 * filters flops per copy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from darkpy.backends.base import ConvolutionGeometry
-from darkpy.backends.numba.activations import CODES, activate_row, scale_row
+from darkpy.backends.numba.activations import activate_row, scale_row
 from darkpy.backends.numba.jit import compiled, entry
-from darkpy.backends.numba.packing import pack_pixels
-from darkpy.backends.numba.tile import COLUMNS, LANES, ROWS, multiply_tile, tile_height
+from darkpy.backends.numba.packing import Window, pack_pixels, turn_gradients
+from darkpy.backends.numba.tile import COLUMNS, LANES, multiply_tile, tile_height, turn_block
+from darkpy.backends.numpy.tiles import Array
 
-#: Terms of a packed block; with PANEL_FLOATS it sets how many pixels it has.
+#: Terms of a packed block.
 DEPTH = 512
 
 #: Floats of a packed block: half of a second-level cache of 1 MiB.
-PANEL_FLOATS = 128 * 1024
+BLOCK_FLOATS = 128 * 1024
+
+#: Pixels of a block of the weight gradient, and the terms of its patches that are packed at a time.
+BLOCK_PIXELS = 2048
+BLOCK_TERMS = 288
+
+#: Row length of those patches; rows are written COLUMNS at a time.
+PATCH_ROW = BLOCK_PIXELS + COLUMNS
+
+#: Floats of all tasks' sums of weight gradients, up to which each has its own, over some of the pixels.
+SEPARATE_SUMS = 1 << 20
+
+
+# --- Compiled: one task each.
 
 
 @entry
 def convolve(
-    picture, start, height, width, taps_y, taps_x, stride_y, stride_x, weights, weights_at, terms, filters,
-    out, out_at, plane, out_width, pixel, last_pixel, panel, edge, scales, biases, activation, accumulate
+    picture, start, window, weights, weights_at, terms, filters,
+    out, out_at, plane, pixel, last_pixel, block, edge, scales, biases, activation, accumulate
 ):  # fmt: skip
-    """Pixels ``pixel`` to ``last_pixel`` of some filters of one picture.
+    """Output pixels ``pixel`` to ``last_pixel`` of ``filters`` filters over the channels that begin at ``start``.
 
-    picture: flat; its planes begin at ``start``. weights: flat, filter f at ``weights_at + f * terms``. out: flat, pixel p of
-    filter f at ``out_at + f * plane + p``. panel, edge: working memory. scales, biases: per filter, or empty.
+    Filter f's weights are ``weights[weights_at + f * terms :]``, its pixel p ``out[out_at + f * plane + p]``; ``out`` is
+    added to if ``accumulate``. scales, biases: one per filter, or empty. block, edge: memory to work in.
     """
     block_pixels = pixels_of_block(terms)
     for first in range(pixel, last_pixel, block_pixels):
         pixels = min(block_pixels, last_pixel - first)
         for term in range(0, terms, DEPTH):
             depth = min(DEPTH, terms - term)
-            pack_pixels(
-                picture, start, height, width, taps_y, taps_x, stride_y, stride_x, out_width,
-                term, depth, first, pixels, panel
-            )  # fmt: skip
+            pack_pixels(picture, start, window, term, depth, first, pixels, block, 0, COLUMNS, depth * COLUMNS)
             f = 0
             while f < filters:
                 rows = tile_height(filters - f)
                 row_at = out_at + f * plane + first
-                weight_at = weights_at + f * terms + term
-                _multiply_rows(weights, weight_at, terms, rows, depth, panel, pixels, out, row_at, plane, edge, accumulate or term > 0)
+                add = accumulate or term > 0
+                _multiply_rows(
+                    weights, weights_at + f * terms + term, terms, rows, depth, block, pixels, out, row_at, plane, edge, add
+                )
                 if term + depth == terms:
                     for row in range(rows):
                         at = row_at + row * plane
@@ -73,23 +86,24 @@ def convolve(
 
 @compiled
 def pixels_of_block(terms):
-    return max(COLUMNS, PANEL_FLOATS // min(terms, DEPTH) // COLUMNS * COLUMNS)
+    """Output pixels whose terms, or the first ``DEPTH`` of them, fill a block: a multiple of COLUMNS."""
+    return max(COLUMNS, BLOCK_FLOATS // min(terms, DEPTH) // COLUMNS * COLUMNS)
 
 
 @compiled
-def _multiply_rows(weights, weight_at, terms, rows, depth, panel, pixels, out, out_at, plane, edge, add):
-    """Up to 6 filters times all panels of a block."""
+def _multiply_rows(weights, weights_at, terms, rows, depth, block, pixels, out, out_at, plane, edge, add):
+    """Some filters times all panels of a block; the last panel may be narrow."""
     for column in range(0, pixels, COLUMNS):
         count = min(COLUMNS, pixels - column)
         vectors = -(-count // LANES)
-        at = out_at + column
+        panel, at = column * depth, out_at + column
         if count == vectors * LANES:
             multiply_tile(
-                rows, vectors, weights, weight_at, terms, 1, panel, column * depth, COLUMNS, out, at, plane, depth, add
+                rows, vectors, weights, weights_at, terms, 1, block, panel, COLUMNS, out, at, plane, depth, add
             )
         else:
             multiply_tile(
-                rows, vectors, weights, weight_at, terms, 1, panel, column * depth, COLUMNS, edge, 0, COLUMNS, depth, False
+                rows, vectors, weights, weights_at, terms, 1, block, panel, COLUMNS, edge, 0, COLUMNS, depth, False
             )
             for row in range(rows):
                 _write_row(edge[row * COLUMNS : row * COLUMNS + count], out[at + row * plane : at + row * plane + count], add)
@@ -112,3 +126,208 @@ def _finish(row, scales, biases, f, activation):
         bias = biases[f] if len(biases) > 0 else np.float32(0)
         scale_row(row, scale, bias)
     activate_row(row, activation)
+
+
+@entry
+def weight_gradients(
+    pictures, start, picture_step, window, term, terms, gradients, gradients_at, gradient_step, plane, filters,
+    pixel, last_pixel, sums, sums_at, patches, turned
+):  # fmt: skip
+    """Sums over output pixels ``pixel`` to ``last_pixel``, counted through all pictures, for some terms.
+
+    Picture i's channels begin at ``pictures[start + i * picture_step]``, its gradients at ``gradients[gradients_at + i *
+    gradient_step]``, a plane of which has ``plane`` pixels. Term k of filter f goes to ``sums[sums_at + k * padded +
+    f]``, where padded is ``filters`` rounded up to LANES. patches, turned: memory to work in.
+    """
+    padded = -(-filters // LANES) * LANES
+    width = min(padded, COLUMNS)
+    for first in range(pixel, last_pixel, BLOCK_PIXELS):
+        pixels = min(BLOCK_PIXELS, last_pixel - first)
+        done = 0
+        while done < pixels:
+            picture, begin = divmod(first + done, plane)
+            count = min(plane - begin, pixels - done)
+            at = gradients_at + picture * gradient_step + begin
+            turn_gradients(gradients, at, plane, filters, count, turned, done * width, width, BLOCK_PIXELS * width)
+            done += count
+        for k in range(0, terms, BLOCK_TERMS):
+            rows = min(BLOCK_TERMS, terms - k)
+            done = 0
+            while done < pixels:
+                picture, begin = divmod(first + done, plane)
+                count = min(plane - begin, pixels - done)
+                at = start + picture * picture_step
+                pack_pixels(pictures, at, window, term + k, rows, begin, count, patches, done, PATCH_ROW, COLUMNS)
+                done += count
+            _multiply_patches(patches, rows, turned, width, padded, pixels, sums, sums_at + k * padded, first > pixel)
+
+
+@compiled
+def _multiply_patches(patches, terms, turned, width, padded, pixels, sums, sums_at, add):
+    for f in range(0, padded, width):
+        vectors = min(width, padded - f) // LANES
+        tile = f * BLOCK_PIXELS
+        k = 0
+        while k < terms:
+            rows = tile_height(terms - k)
+            at = sums_at + k * padded + f
+            multiply_tile(rows, vectors, patches, k * PATCH_ROW, PATCH_ROW, 1, turned, tile, width, sums, at, padded, pixels, add)
+            k += rows
+
+
+@entry
+def add_weight_sums(sums, parts, part_step, terms, filters, filter_, last_filter, grad_weights, at, square):
+    """``grad_weights[at + f * terms + k] += `` the parts' sums for filters ``filter_`` (a multiple of LANES) on."""
+    padded = -(-filters // LANES) * LANES
+    for part in range(parts):
+        for f in range(filter_, last_filter, LANES):
+            for k in range(0, terms, LANES):
+                count = min(LANES, terms - k)
+                turn_block(sums, part * part_step + k * padded + f, padded, count, square, 0, LANES)
+                for row in range(min(LANES, last_filter - f)):
+                    target = at + (f + row) * terms + k
+                    _write_row(square[row * LANES : row * LANES + count], grad_weights[target : target + count], True)
+
+
+@entry
+def turn_weights(weights, weights_at, filters, channels, taps, chosen, channel, last_channel, out, out_at):
+    """``out[c, f, i] = weights[f, c, chosen[i]]`` for some channels: out (channels, filters, chosen), flat from out_at."""
+    for c in range(channel, last_channel):
+        target = out_at + c * filters * len(chosen)
+        for f in range(filters):
+            source = weights_at + (f * channels + c) * taps
+            for i in range(len(chosen)):
+                out[target + i] = weights[source + chosen[i]]
+            target += len(chosen)
+
+
+@entry
+def spread_phase(phase, channels, phase_height, phase_width, out, out_at, height, width, row, column, stride_y, stride_x, accumulate):
+    """Put a phase's pixels (channels, phase_height, phase_width) at rows ``row``, ``row + stride_y``, ... of the planes."""
+    for c in range(channels):
+        for y in range(phase_height):
+            at = out_at + (c * height + row + y * stride_y) * width + column
+            source = phase[(c * phase_height + y) * phase_width : (c * phase_height + y + 1) * phase_width]
+            target = out[at : at + (phase_width - 1) * stride_x + 1]
+            if accumulate:
+                for x in range(len(source)):
+                    target[x * stride_x] += source[x]
+            else:
+                for x in range(len(source)):
+                    target[x * stride_x] = source[x]
+
+
+# --- Plans: what follows from shapes alone, worked out once.
+
+
+class Phase(NamedTuple):
+    """Part of the input gradient: pixels (row + i * stride_y, column + j * stride_x) and the taps that reach them."""
+
+    row: int
+    column: int
+    height: int
+    width: int
+    window: Window
+    taps: Array
+
+
+@lru_cache(maxsize=1024)
+def window_of(x_shape: tuple[int, ...], out_shape: tuple[int, ...], geometry: ConvolutionGeometry) -> Window:
+    """What the output's pixels see of x."""
+    offsets = np.arange(geometry.size, dtype=np.int64) * geometry.dilation - geometry.padding
+    taps_y, taps_x = np.repeat(offsets, geometry.size), np.tile(offsets, geometry.size)
+    return Window(x_shape[2], x_shape[3], taps_y, taps_x, geometry.stride_y, geometry.stride_x, out_shape[3])
+
+
+@lru_cache(maxsize=1024)
+def phases_of(x_shape: tuple[int, ...], out_shape: tuple[int, ...], geometry: ConvolutionGeometry) -> list[Phase]:
+    """What the pixels of x see of the gradient of the output, phase by phase."""
+    taps_y, taps_x = window_of(x_shape, out_shape, geometry)[2:4]
+    stride_y, stride_x = geometry.stride_y, geometry.stride_x
+    phases = []
+    for row in range(min(stride_y, x_shape[2])):
+        for column in range(min(stride_x, x_shape[3])):
+            chosen = np.flatnonzero(((row - taps_y) % stride_y == 0) & ((column - taps_x) % stride_x == 0))
+            height, width = -(-(x_shape[2] - row) // stride_y), -(-(x_shape[3] - column) // stride_x)
+            reached_y, reached_x = (row - taps_y[chosen]) // stride_y, (column - taps_x[chosen]) // stride_x
+            window = Window(out_shape[2], out_shape[3], reached_y, reached_x, 1, 1, width)
+            phases.append(Phase(row, column, height, width, window, chosen))
+    return phases
+
+
+NO_FLOATS = np.empty(0, np.float32)
+
+
+# --- The operations.
+
+
+class ConvolutionOperations(MemoryOperations, NumpyConvolutionOperations):
+    """Forward pass and both gradients of convolutions, in float32."""
+
+    def convolution_workspace(
+        self,
+        x_shape: Sequence[int],
+        weights_shape: Sequence[int],
+        out_shape: Sequence[int],
+        geometry: ConvolutionGeometry,
+        training: bool,
+    ) -> int:
+        """See :meth:`Backend.convolution_workspace`."""
+        needs = [self._forward_shapes()]
+        if training:
+            x, weights, out = tuple(x_shape), tuple(weights_shape), tuple(out_shape)
+            needs += [self._weight_gradient_shapes(weights, out, geometry)[0], self._input_gradient_shapes(x, weights, geometry)]
+        return max(workspace_bytes(*shapes, itemsize=4) for shapes in needs)
+
+    def convolution_forward(
+        self,
+        x: Array,
+        weights: Array,
+        out: Array,
+        geometry: ConvolutionGeometry,
+        scale: Array | None = None,
+        bias: Array | None = None,
+        activation: str = "linear",
+    ) -> None:
+        """See :meth:`Backend.convolution_forward`."""
+        code = CODES.get(activation, LINEAR)
+        scales = NO_FLOATS if scale is None else flat(scale)
+        biases = NO_FLOATS if bias is None else flat(bias)
+        blocks, edges = self.carve(*self._forward_shapes(), dtype=np.float32)
+        self._convolve(
+            flat(x), x.shape, flat(weights), flat(out), out.shape, geometry.groups,
+            window_of(x.shape, out.shape, geometry), blocks, edges, scales, biases, code, False
+        )  # fmt: skip
+        if activation not in CODES:
+            self.activation_forward(out, out, activation)
+
+    def _convolve(
+        self, source, source_shape, weights, out, out_shape, groups, window, blocks, edges, scales, biases, code, accumulate
+    ) -> None:  # fmt: skip
+        """Convolutions with stride 1 or more, whose output pixels lie as the window says."""
+        pictures, channels = source_shape[0], source_shape[1] // groups
+        filters, plane = out_shape[1] // groups, out_shape[2] * out_shape[3]
+        terms = channels * len(window.taps_y)
+        source_plane = source_shape[2] * source_shape[3]
+        parts = self.threads // math.gcd(self.threads, pictures * groups)
+        split_filters = plane < parts * 16 * LANES
+        ranges = shares(filters, parts, ROWS) if split_filters else shares(plane, parts, LANES)
+
+        def task(worker: int, number: int) -> None:
+            item, part = divmod(number, len(ranges))
+            picture, group = divmod(item, groups)
+            (f, last_f), (pixel, last_pixel) = (0, filters), (0, plane)
+            if split_filters:
+                f, last_f = ranges[part]
+            else:
+                pixel, last_pixel = ranges[part]
+            first = group * filters + f
+            last = group * filters + last_f
+            convolve(
+                source, (picture * groups + group) * channels * source_plane, window, weights, first * terms, terms, last_f - f,
+                out, (picture * groups * filters + first) * plane, plane, pixel, last_pixel,
+                blocks[worker], edges[worker], scales[first:last], biases[first:last], code, accumulate
+            )  # fmt: skip
+
+        operations = 2.0 * pictures * groups * filters * plane * terms
+        self.run(task, pictures * groups * len(ranges), operations / FLOPS_PER_NANOSECOND)

@@ -1,39 +1,49 @@
-"""Copies that put the operands of :func:`~darkpy.backends.numba.tile.multiply_tile` where it can read them fast.
-
-Taps are the size * size positions under a kernel: tap t of output pixel (y, x) is the picture's row
-``y * stride_y + taps_y[t]``, column ``x * stride_x + taps_x[t]``, and 0 outside the picture. A *term* is one channel
-under one tap, number ``channel * taps + tap``; it is one term of the sum that makes an output pixel.
-"""
+"""Copies that put the operands of :func:`~darkpy.backends.numba.tile.multiply_tile` where it can read them fast."""
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 from darkpy.backends.numba.jit import compiled
-from darkpy.backends.numba.tile import COLUMNS, copy_columns, set_zero
+from darkpy.backends.numba.tile import COLUMNS, LANES, copy_columns, set_zero, turn_block
+
+
+class Window(NamedTuple):
+    """What output pixels see of a picture: tap t of pixel (y, x) is the picture's row ``y * stride_y + taps_y[t]``, column
+    ``x * stride_x + taps_x[t]``, 0 outside the picture.
+
+    A *term* is one channel under one tap, number ``channel * taps + tap``: one term of the sums that make output pixels.
+    """  # fmt: skip
+
+    height: int
+    width: int
+    taps_y: Any
+    taps_x: Any
+    stride_y: int
+    stride_x: int
+    out_width: int
 
 
 @compiled
-def pack_pixels(
-    picture, start, height, width, taps_y, taps_x, stride_y, stride_x, out_width, term, terms, pixel, pixels, panel
-):
-    """Panels of COLUMNS pixels, one after the other, each ``(terms, COLUMNS)``: terms ``term`` on, pixels ``pixel`` on.
+def pack_pixels(picture, start, window, term, terms, pixel, pixels, panel, at, row_step, panel_step):
+    """Terms ``term`` to ``term + terms`` of output pixels ``pixel`` to ``pixel + pixels``.
 
-    picture: flat array whose planes of height x width begin at ``start``. Columns of the last panel beyond ``pixels`` hold
-    anything. The work goes term by term, since reading a plane along its rows is what memory is fast at.
+    picture: flat; its planes begin at ``start``. Element (k, i) goes to
+    ``panel[at + k * row_step + i // COLUMNS * panel_step + i % COLUMNS]``. The last COLUMNS of a row are always written
+    whole, with anything beyond ``pixels``.
+
+    The work goes term by term, since reading a plane along its rows is what memory is fast at.
     """
-    taps = len(taps_y)
+    taps = len(window.taps_y)
     channel, tap = divmod(term, taps)
-    out_y, out_x = divmod(pixel, out_width)
-    for k in range(terms):
-        plane = start + channel * height * width
-        if stride_y == 1 and stride_x == 1 and out_width == width:
-            _pack_shifted(
-                picture, plane, height, width, taps_y[tap], taps_x[tap], pixel, out_x, pixels, panel, k * COLUMNS, terms * COLUMNS
-            )
+    out_y, out_x = divmod(pixel, window.out_width)
+    for _ in range(terms):
+        plane = start + channel * window.height * window.width
+        if window.stride_y == 1 and window.stride_x == 1 and window.out_width == window.width:
+            _pack_shifted(picture, plane, window, tap, pixel, out_x, pixels, panel, at, panel_step)
         else:
-            _pack_rows(
-                picture, plane, height, width, taps_y[tap], taps_x[tap], stride_y, stride_x, out_width,
-                out_y, out_x, pixels, panel, k * COLUMNS, terms * COLUMNS
-            )  # fmt: skip
+            _pack_rows(picture, plane, window, tap, out_y, out_x, pixels, panel, at, panel_step)
+        at += row_step
         tap += 1
         if tap == taps:
             tap = 0
@@ -41,14 +51,15 @@ def pack_pixels(
 
 
 @compiled
-def _pack_shifted(picture, plane, height, width, tap_y, tap_x, pixel, x, pixels, panel, target, step):
-    """One term where the output is as wide as the picture: the plane moved along, and zeros where it wraps around.
+def _pack_shifted(picture, plane, window, tap, pixel, x, pixels, panel, target, step):
+    """One term where the output is as wide as the picture: the plane moved along, and zeros where its rows wrap around.
 
-    x: column of the first pixel. target: the term's place in the first panel. step: from there to the next panel.
+    x: column of the first pixel.
     """
-    size = height * width
+    width, size = window.width, window.height * window.width
+    tap_x = window.taps_x[tap]
     begin_outside, end_outside = (0, min(-tap_x, width)) if tap_x < 0 else (max(width - tap_x, 0), width)
-    source = pixel + tap_y * width + tap_x
+    source = pixel + window.taps_y[tap] * width + tap_x
     for column in range(0, pixels, COLUMNS):
         count = min(COLUMNS, pixels - column)
         if plane + source >= 0 and plane + source + COLUMNS <= len(picture):
@@ -71,30 +82,29 @@ def _pack_shifted(picture, plane, height, width, tap_y, tap_x, pixel, x, pixels,
 
 
 @compiled
-def _pack_rows(
-    picture, plane, height, width, tap_y, tap_x, stride_y, stride_x, out_width, out_y, out_x, pixels, panel, target, step
-):
+def _pack_rows(picture, plane, window, tap, out_y, out_x, pixels, panel, target, step):
     """One term of any output, piece by piece: pieces end where a row or a panel does."""
+    stride, width = window.stride_x, window.width
     done = 0
     while done < pixels:
         in_panel = done % COLUMNS
-        count = min(out_width - out_x, COLUMNS - in_panel, pixels - done)
-        y, x = out_y * stride_y + tap_y, out_x * stride_x + tap_x
+        count = min(window.out_width - out_x, COLUMNS - in_panel, pixels - done)
+        y, x = out_y * window.stride_y + window.taps_y[tap], out_x * stride + window.taps_x[tap]
         begin, end = 0, 0
-        if 0 <= y < height:
-            begin = min(max(-(x // stride_x), 0), count)
-            end = max(min((width - x + stride_x - 1) // stride_x, count), begin)
+        if 0 <= y < window.height:
+            begin = min(max(-(x // stride), 0), count)
+            end = max(min((width - x + stride - 1) // stride, count), begin)
         at = target + done // COLUMNS * step + in_panel
         for i in range(begin):
             set_zero(panel, at + i)
         if end > begin:
-            first = plane + y * width + x + begin * stride_x
-            _copy_strided(picture[first : first + (end - begin - 1) * stride_x + 1], stride_x, panel[at + begin : at + end])
+            first = plane + y * width + x + begin * stride
+            _copy_strided(picture[first : first + (end - begin - 1) * stride + 1], stride, panel[at + begin : at + end])
         for i in range(end, count):
             set_zero(panel, at + i)
         done += count
         out_x += count
-        if out_x == out_width:
+        if out_x == window.out_width:
             out_x = 0
             out_y += 1
 
@@ -110,3 +120,22 @@ def _copy_strided(source, stride, target):
     else:
         for i in range(len(target)):
             target[i] = source[stride * i]
+
+
+@compiled
+def turn_gradients(gradients, at, plane, filters, pixels, turned, turned_at, width, tile_step):
+    """Pixel by pixel what lies filter by filter: element (f, p) goes to column f % width, row p, of tile f // width.
+
+    Element (f, p) is ``gradients[at + f * plane + p]``; tile number t begins at ``turned_at + t * tile_step``. Columns
+    beyond the filters, to the next multiple of LANES, hold anything.
+    """
+    whole = pixels // LANES * LANES
+    for f in range(0, filters, LANES):
+        rows = min(LANES, filters - f)
+        source = at + f * plane
+        target = turned_at + f // width * tile_step + f % width
+        for p in range(0, whole, LANES):
+            turn_block(gradients, source + p, plane, rows, turned, target + p * width, width)
+        for p in range(whole, pixels):
+            for row in range(rows):
+                turned[target + p * width + row] = gradients[source + row * plane + p]

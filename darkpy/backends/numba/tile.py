@@ -168,6 +168,51 @@ def copy_columns(typingctx, source, source_at, target, target_at):
 
 
 @intrinsic
+def turn_block(typingctx, source, source_at, source_row, rows, target, target_at, target_row):
+    """Transpose LANES x LANES: ``target[target_at + j * target_row + i] = source[source_at + i * source_row + j]``.
+
+    Of the source only the first ``rows`` rows are read; for i beyond them, the target gets the last of these again.
+    """
+    array, index = types.Array(types.float32, 1, "C"), types.intp
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        source, source_at, source_row, rows, target, target_at, target_row = arguments
+        row = builder.gep(context.make_array(array)(context, builder, source).data, [source_at])
+        vectors = []
+        for i in range(LANES):
+            vectors.append(builder.load(builder.bitcast(row, _VECTOR.as_pointer()), align=4))
+            step = builder.select(builder.icmp_signed("<", _INDEX(i + 1), rows), source_row, _INDEX(0))
+            row = builder.gep(row, [step])
+        destination = builder.gep(context.make_array(array)(context, builder, target).data, [target_at])
+        for vector, address in zip(_transposed(builder, vectors), _rows(builder, destination, target_row, LANES)):
+            builder.store(vector, builder.bitcast(address, _VECTOR.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    return types.void(array, index, index, index, array, index, index), generate
+
+
+def _transposed(builder: ir.IRBuilder, vectors: list[Any]) -> list[Any]:
+    """Transpose a square of numbers by exchanging its off-diagonal quarters, then those of the quarters, and so on."""
+    distance = LANES // 2
+    while distance:
+        upper = [lane if not lane & distance else lane - distance + LANES for lane in range(LANES)]
+        lower = [lane + distance if not lane & distance else lane + LANES for lane in range(LANES)]
+        result = list(vectors)
+        for i in range(LANES):
+            if not i & distance:
+                pair = vectors[i], vectors[i + distance]
+                result[i] = builder.shuffle_vector(*pair, _selection(upper))
+                result[i + distance] = builder.shuffle_vector(*pair, _selection(lower))
+        vectors = result
+        distance //= 2
+    return vectors
+
+
+def _selection(lanes: list[int]) -> Any:
+    return ir.Constant(ir.VectorType(ir.IntType(32), LANES), lanes)
+
+
+@intrinsic
 def set_zero(typingctx, target, at):
     """``target[at] = 0``, in a loop that shall stay one: for a few places far apart, vector code is slower."""
     array = types.Array(types.float32, 1, "C")

@@ -63,6 +63,17 @@ class ActivationOperations(MemoryOperations):
             write(grads[tile] * DERIVATIVE[activation](values[tile]), targets[tile], accumulate)
 
 
+def epilogue(result: Array, scale: Array | None, bias: Array | None, activation: str) -> None:
+    """``activation(result * scale + bias)`` in place: result (f, pixels), scale and bias (f,) or None."""
+    for rows, columns in tiles(*result.shape):
+        tile = result[rows, columns]
+        if scale is not None:
+            tile *= scale[rows, None]
+        if bias is not None:
+            tile += bias[rows, None]
+        FORWARD[activation](tile, tile)
+
+
 # --- Elementwise, forward: (x, out), x may be out.
 
 
@@ -209,17 +220,17 @@ def relu6_derivative(y: Array) -> Array:
 
 def leaky_derivative(y: Array) -> Array:
     """1 above 0, 0.1 below."""
-    return _where(y > 0, 1, 0.1, y)
+    return _slopes(y > 0, 1, 0.1, y)
 
 
 def relie_derivative(y: Array) -> Array:
     """1 above 0, 0.01 below."""
-    return _where(y > 0, 1, 0.01, y)
+    return _slopes(y > 0, 1, 0.01, y)
 
 
 def ramp_derivative(y: Array) -> Array:
     """1.1 above 0, 0.1 below."""
-    return _where(y > 0, 1.1, 0.1, y)
+    return _slopes(y > 0, 1.1, 0.1, y)
 
 
 def elu_derivative(y: Array) -> Array:
@@ -254,7 +265,7 @@ def mish_derivative(x: Array) -> Array:
 
 def hard_mish_derivative(x: Array) -> Array:
     """1 above 0, x + 1 between -2 and 0, 0 below."""
-    return np.where(x > -2, np.minimum(x, 0) + 1, x.dtype.type(0))
+    return (np.minimum(x, 0) + 1) * (x > -2)
 
 
 def hardtan_derivative(y: Array) -> Array:
@@ -264,12 +275,12 @@ def hardtan_derivative(y: Array) -> Array:
 
 def lhtan_derivative(y: Array) -> Array:
     """1 between 0 and 1, 0.001 outside."""
-    return _where((y > 0) & (y < 1), 1, 0.001, y)
+    return _slopes((y > 0) & (y < 1), 1, 0.001, y)
 
 
 def plse_derivative(y: Array) -> Array:
     """1/8 between 0 and 1, 0.01 outside."""
-    return _where((y >= 0) & (y <= 1), 0.125, 0.01, y)
+    return _slopes((y >= 0) & (y <= 1), 0.125, 0.01, y)
 
 
 def stair_derivative(y: Array) -> Array:
@@ -277,9 +288,11 @@ def stair_derivative(y: Array) -> Array:
     return (np.floor(y) != y).astype(y.dtype)
 
 
-def _where(condition: Array, yes: float, no: float, like: Array) -> Array:
-    number = like.dtype.type
-    return np.where(condition, number(yes), number(no))
+def _slopes(condition: Array, yes: float, no: float, like: Array) -> Array:
+    """``yes`` where the condition holds, the smaller ``no`` elsewhere; many times faster than np.where."""
+    result = condition.astype(like.dtype)
+    result *= yes
+    return np.maximum(result, no, out=result)
 
 
 def _sigmoid(x: Array) -> Array:

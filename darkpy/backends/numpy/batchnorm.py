@@ -122,8 +122,12 @@ class BatchNormOperations(MemoryOperations):
         for tile in channel_tiles(values):
             channels = tile[1], None
             g = before_activation(tile) if accumulate else target[tile]
-            towards_mean = (values[tile] - mean[channels]) * slope[channels]
-            write((g - average[channels] - towards_mean) * factor[channels], target[tile], accumulate)
+            gradient = values[tile] - mean[channels]
+            gradient *= slope[channels]
+            gradient += average[channels]
+            np.subtract(g, gradient, out=gradient)
+            gradient *= factor[channels]
+            write(gradient, target[tile], accumulate)
         grad_biases += sum_g.astype(x.dtype)
         grad_scales += (sum_gd * inverse).astype(x.dtype)
 

@@ -5,7 +5,7 @@ Columns are made for a band of output rows at a time, so that they are still in 
 the result is still there when the epilogue (scale, bias, activation) goes over it. A 1x1 convolution needs no columns:
 the picture itself is the matrix. Groups are matrices side by side, multiplied in one call.
 
-Depthwise convolutions have too little arithmetic per value for that: they are size * size shifted products, added up.
+Depthwise convolutions have too little arithmetic per value for that: see depthwise.py.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from darkpy.backends.base import ConvolutionGeometry
-from darkpy.backends.numpy.activations import FORWARD
-from darkpy.backends.numpy.memory import MemoryOperations, workspace_bytes
-from darkpy.backends.numpy.tiles import Array, per_channel, planes, planes_per_tile, tiles
+from darkpy.backends.numpy.activations import epilogue
+from darkpy.backends.numpy.depthwise import DepthwiseOperations, is_depthwise
+from darkpy.backends.numpy.memory import workspace_bytes
+from darkpy.backends.numpy.tiles import Array, per_channel
 from darkpy.backends.numpy.windows import overlap
 
 Shape: TypeAlias = tuple[int, ...]
 
-#: Bytes of columns made at a time: of the order of the second-level caches together. Smaller bands make BLAS repack
-#: the weights too often, larger ones leave the cache before they are used.
-BAND_BYTES = 2 << 20
+#: Bytes of columns made at a time: what the caches of a few cores hold together. BLAS rearranges the weights anew for
+#: every band, so that smaller ones cost more than they gain (measured 0.5 to 8 MiB on layers of YOLOv3).
+BAND_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -120,12 +121,7 @@ def is_pointwise(x_shape: Sequence[int], out_shape: Sequence[int], geometry: Con
     )
 
 
-def is_depthwise(weights_shape: Sequence[int], geometry: ConvolutionGeometry) -> bool:
-    """Whether every channel has one kernel of its own."""
-    return geometry.groups > 1 and weights_shape[0] == geometry.groups and weights_shape[1] == 1
-
-
-class ConvolutionOperations(MemoryOperations):
+class ConvolutionOperations(DepthwiseOperations):
     """Forward pass and both gradients of two-dimensional convolutions."""
 
     def convolution_workspace(
@@ -139,7 +135,7 @@ class ConvolutionOperations(MemoryOperations):
         """See :meth:`Backend.convolution_workspace`."""
         itemsize = self.dtype.itemsize
         if is_depthwise(weights_shape, geometry):
-            return workspace_bytes(_planes_shape(out_shape), itemsize=itemsize)
+            return self.depthwise_workspace(x_shape, out_shape, geometry)
         bands = plan_bands(x_shape, weights_shape, out_shape, geometry, itemsize)
         needs = [bands.forward_shapes]
         if training:
@@ -159,7 +155,7 @@ class ConvolutionOperations(MemoryOperations):
     ) -> None:
         """See :meth:`Backend.convolution_forward`."""
         if is_depthwise(weights.shape, geometry):
-            self._depthwise_forward(x, weights, out, geometry, scale, bias, activation)
+            self.depthwise_forward(x, weights, out, geometry, scale, bias, activation)
             return
         bands = plan_bands(x.shape, weights.shape, out.shape, geometry, x.itemsize)
         padded, columns = self.carve(*bands.forward_shapes, dtype=x.dtype)
@@ -174,7 +170,7 @@ class ConvolutionOperations(MemoryOperations):
     ) -> None:
         """See :meth:`Backend.convolution_backward_weights`."""
         if is_depthwise(grad_weights.shape, geometry):
-            depthwise_backward_weights(x, grad_out, grad_weights, geometry)
+            self.depthwise_backward_weights(x, grad_out, grad_weights, geometry)
             return
         bands = plan_bands(x.shape, grad_weights.shape, grad_out.shape, geometry, x.itemsize, several_pictures=True)
         padded, columns, gathered, product = self.carve(*bands.weight_gradient_shapes, dtype=x.dtype)
@@ -195,7 +191,7 @@ class ConvolutionOperations(MemoryOperations):
     ) -> None:
         """See :meth:`Backend.convolution_backward_input`."""
         if is_depthwise(weights.shape, geometry):
-            self._depthwise_backward_input(grad_out, weights, grad_x, geometry, accumulate)
+            self.depthwise_backward_input(grad_out, weights, grad_x, geometry, accumulate)
             return
         bands = plan_bands(grad_x.shape, weights.shape, grad_out.shape, geometry, grad_x.itemsize)
         kernels = kernel_matrices(weights, geometry).transpose(0, 2, 1)
@@ -211,57 +207,6 @@ class ConvolutionOperations(MemoryOperations):
             columns_of_band = columns[:, :, : gradient.shape[2]]
             np.matmul(kernels, gradient, out=columns_of_band)
             add_patches(columns_of_band, band, bands, grad_x)
-
-    def _depthwise_forward(
-        self,
-        x: Array,
-        weights: Array,
-        out: Array,
-        geometry: ConvolutionGeometry,
-        scale: Array | None,
-        bias: Array | None,
-        activation: str,
-    ) -> None:
-        (products,) = self.carve(_planes_shape(out.shape), dtype=x.dtype)
-        for picture, channels in planes(out.shape):
-            result = out[picture, channels]
-            result.fill(0)
-            for ky, kx, inside, meets in taps(geometry, x.shape, out.shape):
-                values = x[picture, channels][meets]
-                product = products[: result.shape[0], : values.shape[1], : values.shape[2]]
-                np.multiply(values, weights[channels, :, ky, kx, None], out=product)
-                result[inside] += product
-            epilogue(
-                result.reshape(result.shape[0], -1),
-                None if scale is None else scale[channels],
-                None if bias is None else bias[channels],
-                activation,
-            )
-
-    def _depthwise_backward_input(
-        self, grad_out: Array, weights: Array, grad_x: Array, geometry: ConvolutionGeometry, accumulate: bool
-    ) -> None:
-        (products,) = self.carve(_planes_shape(grad_out.shape), dtype=grad_x.dtype)
-        for picture, channels in planes(grad_out.shape):
-            result = grad_x[picture, channels]
-            if not accumulate:
-                result.fill(0)
-            for ky, kx, inside, meets in taps(geometry, grad_x.shape, grad_out.shape):
-                gradient = grad_out[picture, channels][inside]
-                product = products[: result.shape[0], : gradient.shape[1], : gradient.shape[2]]
-                np.multiply(gradient, weights[channels, :, ky, kx, None], out=product)
-                result[meets] += product
-
-
-def epilogue(result: Array, scale: Array | None, bias: Array | None, activation: str) -> None:
-    """``activation(result * scale + bias)`` in place: result (f, pixels), scale and bias (f,) or None."""
-    for rows, columns in tiles(*result.shape):
-        tile = result[rows, columns]
-        if scale is not None:
-            tile *= scale[rows, None]
-        if bias is not None:
-            tile += bias[rows, None]
-        FORWARD[activation](tile, tile)
 
 
 # --- Matrices. A band is (slice of pictures, slice of output rows).
@@ -353,18 +298,6 @@ def taps(
             left = kx * geometry.dilation - geometry.padding
             columns, columns_of_x = overlap(left, geometry.stride_x, x_shape[-1], out_shape[-1])
             yield ky, kx, (slice(None), rows, columns), (slice(None), rows_of_x, columns_of_x)
-
-
-def depthwise_backward_weights(x: Array, grad_out: Array, grad_weights: Array, geometry: ConvolutionGeometry) -> None:
-    """Each tap's weight gets the inner product of the gradient and the values it met."""
-    for picture, channels in planes(grad_out.shape):
-        for ky, kx, inside, meets in taps(geometry, x.shape, grad_out.shape):
-            values, gradient = x[picture, channels][meets], grad_out[picture, channels][inside]
-            grad_weights[channels, 0, ky, kx] += np.einsum("cyx,cyx->c", values, gradient)
-
-
-def _planes_shape(out_shape: Sequence[int]) -> Shape:
-    return planes_per_tile(out_shape), *out_shape[2:]
 
 
 def _extent(geometry: ConvolutionGeometry) -> tuple[int, int]:

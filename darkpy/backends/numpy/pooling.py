@@ -34,11 +34,13 @@ class PoolingOperations(MemoryOperations):
         for picture, channels in planes(x.shape):
             source = x[picture, channels]
             target = out[picture, channels, rows, columns]
-            maxima = np.empty((*source.shape[:2], target.shape[2]), x.dtype)
             if winners is None:
-                running_maximum(source, maxima, left, geometry.stride_x, geometry.size)
-                running_maximum(maxima.swapaxes(1, 2), target.swapaxes(1, 2), top, geometry.stride_y, geometry.size)
+                # Down the columns first, where the inner loops are long; the order matters to ties only.
+                maxima = np.empty((len(source), target.shape[1], source.shape[2]), x.dtype)
+                running_maximum(source.swapaxes(1, 2), maxima.swapaxes(1, 2), top, geometry.stride_y, geometry.size)
+                running_maximum(maxima, target, left, geometry.stride_x, geometry.size)
                 continue
+            maxima = np.empty((*source.shape[:2], target.shape[2]), x.dtype)
             in_row = np.empty(maxima.shape, winners.dtype)
             in_window = winners[picture, channels, rows, columns]
             running_maximum(source, maxima, left, geometry.stride_x, geometry.size, in_row)
@@ -132,12 +134,12 @@ def running_maximum(
         outputs, inputs = overlap(start + k, stride, x.shape[-1], out.shape[-1])
         candidate, target = x[..., inputs], out[..., outputs]
         if winners is not None:
-            lost = candidate < target
-            place = k if places is None else places[..., inputs] + winners.dtype.type(k * size)
             winner = winners[..., outputs]
-            # Products and sums of small integers instead of masked assignment, which is many times slower.
+            # Products and sums of small integers: masked assignment is many times slower.
+            lost = (candidate < target).astype(winner.dtype)
             winner *= lost
-            winner += ~lost * winners.dtype.type(1) * place
+            won = 1 - lost
+            winner += won * winner.dtype.type(k) if places is None else won * (places[..., inputs] + k * size)
         np.maximum(target, candidate, out=target)
 
 
