@@ -426,7 +426,7 @@ def multi_scale(
     """
     if not random:
         return lambda iteration: (width, height)
-    limit = 1.4 if random == 1 else random
+    limit = 1.4 if random == 1 else max(random, 1 / random)
 
     def scaled(side: int, factor: float) -> int:
         # The 1 makes it round up, mostly; Darknet adds it.

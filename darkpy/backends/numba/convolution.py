@@ -1,7 +1,7 @@
 """Convolution: one matrix product whose right-hand side, the picture's patches, exists only a cache full at a time.
 
 Forward
-    ``out[f, pixel] = sum over terms of weights[f, term] * patch[term, pixel]``. A block of up to ``DEPTH`` terms of some
+    ``out[f, pixel] = sum over terms of weights[f, term] * patch[term, pixel]``. A block of some terms of some
     output pixels is packed (packing.py) into panels that stay in the second-level cache while tiles (tile.py) of all
     filters go over it; the weights are read where they lie. After a block's last term, scale, bias and activation go
     over the rows just written. A task is one picture and group, or a part of its pixels or filters where there are too
@@ -12,227 +12,69 @@ Input gradient
     by some of the taps only, and is such a sum of its own, spread into place afterwards.
 Weight gradient
     ``grad_weights[f, term] = sum over pixels of grad_out[f, pixel] * patch[term, pixel]``, computed transposed: patches
-    lie as they are, gradients are turned to pixel by pixel. Blocks may have pixels of several pictures.
-    Tasks have a range of channels each, or a range of pixels and sums of their own.
+    lie as they are, gradients are turned to pixel by pixel. A block may have pixels of several pictures. Tasks have a
+    range of channels each or, where there are few weights, a range of pixels and sums of their own.
 
-Flops: 2 * terms * filters per output pixel and pass. Bytes: the pictures are read once; each number is copied taps times within
-the cache, for 2 * filters flops per copy.
+Flops: 2 * terms * filters per output pixel and pass. Bytes: pictures are read once from memory; within the cache each
+number is copied once per tap, for 2 * filters flops.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from darkpy.backends.base import ConvolutionGeometry
-from darkpy.backends.numba.activations import activate_row, scale_row
-from darkpy.backends.numba.jit import compiled, entry
-from darkpy.backends.numba.packing import Window, pack_pixels, turn_gradients
-from darkpy.backends.numba.tile import COLUMNS, LANES, multiply_tile, tile_height, turn_block
+from darkpy.backends.numba.activations import CODES, LINEAR
+from darkpy.backends.numba.convolution_tasks import (
+    BLOCK_FLOATS,
+    BLOCK_PIXELS,
+    BLOCK_TERMS,
+    PATCH_ROW,
+    add_weight_sums,
+    convolve,
+    spread_phase,
+    turn_weights,
+    weight_gradients,
+)
+from darkpy.backends.numba.memory import MemoryOperations, flat, shares
+from darkpy.backends.numba.packing import Window
+from darkpy.backends.numba.tile import COLUMNS, LANES, ROWS
+from darkpy.backends.numpy.convolution import ConvolutionOperations as NumpyConvolutionOperations
+from darkpy.backends.numpy.memory import workspace_bytes
 from darkpy.backends.numpy.tiles import Array
 
-#: Terms of a packed block.
-DEPTH = 512
+Shape = tuple[int, ...]
 
-#: Floats of a packed block: half of a second-level cache of 1 MiB.
-BLOCK_FLOATS = 128 * 1024
-
-#: Pixels of a block of the weight gradient, and the terms of its patches that are packed at a time.
-BLOCK_PIXELS = 2048
-BLOCK_TERMS = 288
-
-#: Row length of those patches; rows are written COLUMNS at a time.
-PATCH_ROW = BLOCK_PIXELS + COLUMNS
-
-#: Floats of all tasks' sums of weight gradients, up to which each has its own, over some of the pixels.
+#: Floats of all tasks' sums of weight gradients up to which each task has sums of its own, over a part of the pixels.
 SEPARATE_SUMS = 1 << 20
 
+#: Fewer vectors of pixels than this per task, and filters are divided instead.
+FEW_VECTORS = 16
 
-# --- Compiled: one task each.
+#: Rough rate of one core, to tell work worth sharing from work that is not.
+FLOPS_PER_NANOSECOND = 50.0
 
-
-@entry
-def convolve(
-    picture, start, window, weights, weights_at, terms, filters,
-    out, out_at, plane, pixel, last_pixel, block, edge, scales, biases, activation, accumulate
-):  # fmt: skip
-    """Output pixels ``pixel`` to ``last_pixel`` of ``filters`` filters over the channels that begin at ``start``.
-
-    Filter f's weights are ``weights[weights_at + f * terms :]``, its pixel p ``out[out_at + f * plane + p]``; ``out`` is
-    added to if ``accumulate``. scales, biases: one per filter, or empty. block, edge: memory to work in.
-    """
-    block_pixels = pixels_of_block(terms)
-    for first in range(pixel, last_pixel, block_pixels):
-        pixels = min(block_pixels, last_pixel - first)
-        for term in range(0, terms, DEPTH):
-            depth = min(DEPTH, terms - term)
-            pack_pixels(picture, start, window, term, depth, first, pixels, block, 0, COLUMNS, depth * COLUMNS)
-            f = 0
-            while f < filters:
-                rows = tile_height(filters - f)
-                row_at = out_at + f * plane + first
-                add = accumulate or term > 0
-                _multiply_rows(
-                    weights, weights_at + f * terms + term, terms, rows, depth, block, pixels, out, row_at, plane, edge, add
-                )
-                if term + depth == terms:
-                    for row in range(rows):
-                        at = row_at + row * plane
-                        _finish(out[at : at + pixels], scales, biases, f + row, activation)
-                f += rows
-
-
-@compiled
-def pixels_of_block(terms):
-    """Output pixels whose terms, or the first ``DEPTH`` of them, fill a block: a multiple of COLUMNS."""
-    return max(COLUMNS, BLOCK_FLOATS // min(terms, DEPTH) // COLUMNS * COLUMNS)
-
-
-@compiled
-def _multiply_rows(weights, weights_at, terms, rows, depth, block, pixels, out, out_at, plane, edge, add):
-    """Some filters times all panels of a block; the last panel may be narrow."""
-    for column in range(0, pixels, COLUMNS):
-        count = min(COLUMNS, pixels - column)
-        vectors = -(-count // LANES)
-        panel, at = column * depth, out_at + column
-        if count == vectors * LANES:
-            multiply_tile(
-                rows, vectors, weights, weights_at, terms, 1, block, panel, COLUMNS, out, at, plane, depth, add
-            )
-        else:
-            multiply_tile(
-                rows, vectors, weights, weights_at, terms, 1, block, panel, COLUMNS, edge, 0, COLUMNS, depth, False
-            )
-            for row in range(rows):
-                _write_row(edge[row * COLUMNS : row * COLUMNS + count], out[at + row * plane : at + row * plane + count], add)
-
-
-@compiled
-def _write_row(source, target, add):
-    if add:
-        for i in range(len(target)):
-            target[i] += source[i]
-    else:
-        for i in range(len(target)):
-            target[i] = source[i]
-
-
-@compiled
-def _finish(row, scales, biases, f, activation):
-    if len(scales) > 0 or len(biases) > 0:
-        scale = scales[f] if len(scales) > 0 else np.float32(1)
-        bias = biases[f] if len(biases) > 0 else np.float32(0)
-        scale_row(row, scale, bias)
-    activate_row(row, activation)
-
-
-@entry
-def weight_gradients(
-    pictures, start, picture_step, window, term, terms, gradients, gradients_at, gradient_step, plane, filters,
-    pixel, last_pixel, sums, sums_at, patches, turned
-):  # fmt: skip
-    """Sums over output pixels ``pixel`` to ``last_pixel``, counted through all pictures, for some terms.
-
-    Picture i's channels begin at ``pictures[start + i * picture_step]``, its gradients at ``gradients[gradients_at + i *
-    gradient_step]``, a plane of which has ``plane`` pixels. Term k of filter f goes to ``sums[sums_at + k * padded +
-    f]``, where padded is ``filters`` rounded up to LANES. patches, turned: memory to work in.
-    """
-    padded = -(-filters // LANES) * LANES
-    width = min(padded, COLUMNS)
-    for first in range(pixel, last_pixel, BLOCK_PIXELS):
-        pixels = min(BLOCK_PIXELS, last_pixel - first)
-        done = 0
-        while done < pixels:
-            picture, begin = divmod(first + done, plane)
-            count = min(plane - begin, pixels - done)
-            at = gradients_at + picture * gradient_step + begin
-            turn_gradients(gradients, at, plane, filters, count, turned, done * width, width, BLOCK_PIXELS * width)
-            done += count
-        for k in range(0, terms, BLOCK_TERMS):
-            rows = min(BLOCK_TERMS, terms - k)
-            done = 0
-            while done < pixels:
-                picture, begin = divmod(first + done, plane)
-                count = min(plane - begin, pixels - done)
-                at = start + picture * picture_step
-                pack_pixels(pictures, at, window, term + k, rows, begin, count, patches, done, PATCH_ROW, COLUMNS)
-                done += count
-            _multiply_patches(patches, rows, turned, width, padded, pixels, sums, sums_at + k * padded, first > pixel)
-
-
-@compiled
-def _multiply_patches(patches, terms, turned, width, padded, pixels, sums, sums_at, add):
-    for f in range(0, padded, width):
-        vectors = min(width, padded - f) // LANES
-        tile = f * BLOCK_PIXELS
-        k = 0
-        while k < terms:
-            rows = tile_height(terms - k)
-            at = sums_at + k * padded + f
-            multiply_tile(rows, vectors, patches, k * PATCH_ROW, PATCH_ROW, 1, turned, tile, width, sums, at, padded, pixels, add)
-            k += rows
-
-
-@entry
-def add_weight_sums(sums, parts, part_step, terms, filters, filter_, last_filter, grad_weights, at, square):
-    """``grad_weights[at + f * terms + k] += `` the parts' sums for filters ``filter_`` (a multiple of LANES) on."""
-    padded = -(-filters // LANES) * LANES
-    for part in range(parts):
-        for f in range(filter_, last_filter, LANES):
-            for k in range(0, terms, LANES):
-                count = min(LANES, terms - k)
-                turn_block(sums, part * part_step + k * padded + f, padded, count, square, 0, LANES)
-                for row in range(min(LANES, last_filter - f)):
-                    target = at + (f + row) * terms + k
-                    _write_row(square[row * LANES : row * LANES + count], grad_weights[target : target + count], True)
-
-
-@entry
-def turn_weights(weights, weights_at, filters, channels, taps, chosen, channel, last_channel, out, out_at):
-    """``out[c, f, i] = weights[f, c, chosen[i]]`` for some channels: out (channels, filters, chosen), flat from out_at."""
-    for c in range(channel, last_channel):
-        target = out_at + c * filters * len(chosen)
-        for f in range(filters):
-            source = weights_at + (f * channels + c) * taps
-            for i in range(len(chosen)):
-                out[target + i] = weights[source + chosen[i]]
-            target += len(chosen)
-
-
-@entry
-def spread_phase(phase, channels, phase_height, phase_width, out, out_at, height, width, row, column, stride_y, stride_x, accumulate):
-    """Put a phase's pixels (channels, phase_height, phase_width) at rows ``row``, ``row + stride_y``, ... of the planes."""
-    for c in range(channels):
-        for y in range(phase_height):
-            at = out_at + (c * height + row + y * stride_y) * width + column
-            source = phase[(c * phase_height + y) * phase_width : (c * phase_height + y + 1) * phase_width]
-            target = out[at : at + (phase_width - 1) * stride_x + 1]
-            if accumulate:
-                for x in range(len(source)):
-                    target[x * stride_x] += source[x]
-            else:
-                for x in range(len(source)):
-                    target[x * stride_x] = source[x]
-
-
-# --- Plans: what follows from shapes alone, worked out once.
+NO_FLOATS = np.empty(0, np.float32)
 
 
 class Phase(NamedTuple):
-    """Part of the input gradient: pixels (row + i * stride_y, column + j * stride_x) and the taps that reach them."""
+    """Pixels (row + i * stride_y, column + j * stride_x) of a picture, the taps that reach them, and what they see."""
 
     row: int
     column: int
     height: int
     width: int
-    window: Window
     taps: Array
+    window: Window
 
 
 @lru_cache(maxsize=1024)
-def window_of(x_shape: tuple[int, ...], out_shape: tuple[int, ...], geometry: ConvolutionGeometry) -> Window:
+def window_of(x_shape: Shape, out_shape: Shape, geometry: ConvolutionGeometry) -> Window:
     """What the output's pixels see of x."""
     offsets = np.arange(geometry.size, dtype=np.int64) * geometry.dilation - geometry.padding
     taps_y, taps_x = np.repeat(offsets, geometry.size), np.tile(offsets, geometry.size)
@@ -240,25 +82,30 @@ def window_of(x_shape: tuple[int, ...], out_shape: tuple[int, ...], geometry: Co
 
 
 @lru_cache(maxsize=1024)
-def phases_of(x_shape: tuple[int, ...], out_shape: tuple[int, ...], geometry: ConvolutionGeometry) -> list[Phase]:
-    """What the pixels of x see of the gradient of the output, phase by phase."""
-    taps_y, taps_x = window_of(x_shape, out_shape, geometry)[2:4]
+def phases_of(x_shape: Shape, out_shape: Shape, geometry: ConvolutionGeometry) -> tuple[Phase, ...]:
+    """What the pixels of x see of the output's gradient, phase by phase."""
+    window = window_of(x_shape, out_shape, geometry)
     stride_y, stride_x = geometry.stride_y, geometry.stride_x
     phases = []
     for row in range(min(stride_y, x_shape[2])):
         for column in range(min(stride_x, x_shape[3])):
-            chosen = np.flatnonzero(((row - taps_y) % stride_y == 0) & ((column - taps_x) % stride_x == 0))
+            up, left = row - window.taps_y, column - window.taps_x
+            taps = np.flatnonzero((up % stride_y == 0) & (left % stride_x == 0))
             height, width = -(-(x_shape[2] - row) // stride_y), -(-(x_shape[3] - column) // stride_x)
-            reached_y, reached_x = (row - taps_y[chosen]) // stride_y, (column - taps_x[chosen]) // stride_x
-            window = Window(out_shape[2], out_shape[3], reached_y, reached_x, 1, 1, width)
-            phases.append(Phase(row, column, height, width, window, chosen))
-    return phases
+            seen = Window(out_shape[2], out_shape[3], up[taps] // stride_y, left[taps] // stride_x, 1, 1, width)
+            phases.append(Phase(row, column, height, width, taps, seen))
+    return tuple(phases)
 
 
-NO_FLOATS = np.empty(0, np.float32)
+class Finish(NamedTuple):
+    """What is done to a result: ``activation(result * scales[f] + biases[f])``; empty vectors for none."""
+
+    scales: Array
+    biases: Array
+    code: int
 
 
-# --- The operations.
+NO_FINISH = Finish(NO_FLOATS, NO_FLOATS, LINEAR)
 
 
 class ConvolutionOperations(MemoryOperations, NumpyConvolutionOperations):
@@ -273,10 +120,11 @@ class ConvolutionOperations(MemoryOperations, NumpyConvolutionOperations):
         training: bool,
     ) -> int:
         """See :meth:`Backend.convolution_workspace`."""
-        needs = [self._forward_shapes()]
+        needs = [self._block_shapes()]
         if training:
-            x, weights, out = tuple(x_shape), tuple(weights_shape), tuple(out_shape)
-            needs += [self._weight_gradient_shapes(weights, out, geometry)[0], self._input_gradient_shapes(x, weights, geometry)]
+            out = tuple(out_shape)
+            needs.append(self._weight_gradient_shapes(tuple(weights_shape), out, geometry))
+            needs.append(self._input_gradient_shapes(tuple(x_shape), tuple(weights_shape), out, geometry))
         return max(workspace_bytes(*shapes, itemsize=4) for shapes in needs)
 
     def convolution_forward(
@@ -290,28 +138,105 @@ class ConvolutionOperations(MemoryOperations, NumpyConvolutionOperations):
         activation: str = "linear",
     ) -> None:
         """See :meth:`Backend.convolution_forward`."""
-        code = CODES.get(activation, LINEAR)
-        scales = NO_FLOATS if scale is None else flat(scale)
-        biases = NO_FLOATS if bias is None else flat(bias)
-        blocks, edges = self.carve(*self._forward_shapes(), dtype=np.float32)
-        self._convolve(
-            flat(x), x.shape, flat(weights), flat(out), out.shape, geometry.groups,
-            window_of(x.shape, out.shape, geometry), blocks, edges, scales, biases, code, False
-        )  # fmt: skip
+        finish = Finish(
+            NO_FLOATS if scale is None else flat(scale),
+            NO_FLOATS if bias is None else flat(bias),
+            CODES.get(activation, LINEAR),
+        )
+        scratch = self.carve(*self._block_shapes(), dtype=np.float32)
+        window = window_of(x.shape, out.shape, geometry)
+        self._convolve(x, flat(weights), out, geometry.groups, window, scratch, finish, False)
         if activation not in CODES:
             self.activation_forward(out, out, activation)
 
+    def convolution_backward_input(
+        self,
+        grad_out: Array,
+        weights: Array,
+        grad_x: Array,
+        geometry: ConvolutionGeometry,
+        accumulate: bool = False,
+    ) -> None:
+        """See :meth:`Backend.convolution_backward_input`."""
+        shapes = self._input_gradient_shapes(grad_x.shape, weights.shape, grad_out.shape, geometry)
+        blocks, edges, phase_pixels, turned = self.carve(*shapes, dtype=np.float32)
+        phases = phases_of(grad_x.shape, grad_out.shape, geometry)
+        starts = self._turn_weights(weights, geometry, phases, turned)
+        if len(phases) == 1:
+            window = phases[0].window
+            self._convolve(grad_out, turned, grad_x, geometry.groups, window, (blocks, edges), NO_FINISH, accumulate)
+            return
+        for phase, start in zip(phases, starts):
+            self._convolve_phase(
+                grad_out, turned[start:], grad_x, geometry, phase, (blocks, edges), phase_pixels, accumulate
+            )
+
+    def convolution_backward_weights(
+        self, x: Array, grad_out: Array, grad_weights: Array, geometry: ConvolutionGeometry
+    ) -> None:
+        """See :meth:`Backend.convolution_backward_weights`."""
+        groups, channels, filters = geometry.groups, grad_weights.shape[1], grad_weights.shape[0] // geometry.groups
+        window = window_of(x.shape, grad_out.shape, geometry)
+        taps, plane = len(window.taps_y), grad_out.shape[2] * grad_out.shape[3]
+        terms, pixels, x_plane = channels * taps, x.shape[0] * plane, x.shape[2] * x.shape[3]
+        separate = self._sums_are_separate(grad_weights.shape, grad_out.shape, groups)
+        shapes = self._weight_gradient_shapes(grad_weights.shape, grad_out.shape, geometry)
+        sums, patches, turned, squares = self.carve(*shapes, dtype=np.float32)
+        source, gradients, target = flat(x), flat(grad_out), flat(grad_weights)
+        padded = -(-filters // LANES) * LANES
+        divided = self._divisions(groups)
+        ranges = shares(pixels, divided) if separate else shares(channels, divided)
+
+        def add_up(worker: int, number: int) -> None:
+            group, part = divmod(number, len(ranges))
+            (channel, last_channel), (pixel, last_pixel) = (0, channels), (0, pixels)
+            if separate:
+                pixel, last_pixel = ranges[part]
+            else:
+                channel, last_channel = ranges[part]
+            weight_gradients(
+                source, group * channels * x_plane, x.shape[1] * x_plane, window,
+                channel * taps, (last_channel - channel) * taps,
+                gradients, group * filters * plane, grad_out.shape[1] * plane, plane, filters,
+                pixel, last_pixel, sums[group, part if separate else 0], channel * taps * padded,
+                patches[worker], turned[worker],
+            )  # fmt: skip
+
+        self.run(add_up, groups * len(ranges), 2.0 * groups * filters * terms * pixels / FLOPS_PER_NANOSECOND)
+        filter_ranges = shares(filters, divided, LANES)
+
+        def finish(worker: int, number: int) -> None:
+            group, part = divmod(number, len(filter_ranges))
+            f, last_f = filter_ranges[part]
+            add_weight_sums(
+                sums[group].reshape(-1), len(ranges) if separate else 1, terms * padded, terms, filters, f, last_f,
+                target, group * filters * terms, squares[worker],
+            )  # fmt: skip
+
+        self.run(finish, groups * len(filter_ranges), 1.0 * groups * filters * terms)
+
+    # Help ------------------------------------------------------------------------------------------------------
+
     def _convolve(
-        self, source, source_shape, weights, out, out_shape, groups, window, blocks, edges, scales, biases, code, accumulate
-    ) -> None:  # fmt: skip
-        """Convolutions with stride 1 or more, whose output pixels lie as the window says."""
-        pictures, channels = source_shape[0], source_shape[1] // groups
-        filters, plane = out_shape[1] // groups, out_shape[2] * out_shape[3]
+        self,
+        x: Array,
+        weights: Array,
+        out: Array,
+        groups: int,
+        window: Window,
+        scratch: Sequence[Array],
+        finish: Finish,
+        accumulate: bool,
+    ) -> None:
+        """All of a convolution whose output pixels lie as the window says; weights flat."""
+        pictures, channels, x_plane = x.shape[0], x.shape[1] // groups, x.shape[2] * x.shape[3]
+        filters, plane = out.shape[1] // groups, out.shape[2] * out.shape[3]
         terms = channels * len(window.taps_y)
-        source_plane = source_shape[2] * source_shape[3]
-        parts = self.threads // math.gcd(self.threads, pictures * groups)
-        split_filters = plane < parts * 16 * LANES
-        ranges = shares(filters, parts, ROWS) if split_filters else shares(plane, parts, LANES)
+        source, target = flat(x), flat(out)
+        blocks, edges = scratch
+        divided = self._divisions(pictures * groups)
+        split_filters = plane < divided * FEW_VECTORS * LANES
+        ranges = shares(filters, divided, ROWS) if split_filters else shares(plane, divided, LANES)
 
         def task(worker: int, number: int) -> None:
             item, part = divmod(number, len(ranges))
@@ -321,13 +246,105 @@ class ConvolutionOperations(MemoryOperations, NumpyConvolutionOperations):
                 f, last_f = ranges[part]
             else:
                 pixel, last_pixel = ranges[part]
-            first = group * filters + f
-            last = group * filters + last_f
+            f, last_f = group * filters + f, group * filters + last_f
             convolve(
-                source, (picture * groups + group) * channels * source_plane, window, weights, first * terms, terms, last_f - f,
-                out, (picture * groups * filters + first) * plane, plane, pixel, last_pixel,
-                blocks[worker], edges[worker], scales[first:last], biases[first:last], code, accumulate
+                source, item * channels * x_plane, window, weights, f * terms, terms, last_f - f,
+                target, (picture * groups * filters + f) * plane, plane, pixel, last_pixel,
+                blocks[worker], edges[worker], finish.scales[f:last_f], finish.biases[f:last_f], finish.code, accumulate,
             )  # fmt: skip
 
-        operations = 2.0 * pictures * groups * filters * plane * terms
-        self.run(task, pictures * groups * len(ranges), operations / FLOPS_PER_NANOSECOND)
+        work = 2.0 * pictures * groups * filters * plane * terms / FLOPS_PER_NANOSECOND
+        self.run(task, pictures * groups * len(ranges), work)
+
+    def _convolve_phase(
+        self,
+        grad_out: Array,
+        turned: Array,
+        grad_x: Array,
+        geometry: ConvolutionGeometry,
+        phase: Phase,
+        scratch: Sequence[Array],
+        phase_pixels: Array,
+        accumulate: bool,
+    ) -> None:
+        """One phase of an input gradient; turned: its weights (c, f / groups, taps), flat."""
+        groups, pictures = geometry.groups, grad_x.shape[0]
+        channels, filters = grad_x.shape[1] // groups, grad_out.shape[1] // groups
+        plane, x_plane = grad_out.shape[2] * grad_out.shape[3], grad_x.shape[2] * grad_x.shape[3]
+        terms, pixels = filters * len(phase.taps), phase.height * phase.width
+        source, target = flat(grad_out), flat(grad_x)
+        blocks, edges = scratch
+        ranges = shares(channels, self._divisions(pictures * groups), ROWS)
+
+        def task(worker: int, number: int) -> None:
+            item, part = divmod(number, len(ranges))
+            picture, group = divmod(item, groups)
+            c, last_c = ranges[part]
+            count = last_c - c
+            reached = phase_pixels[worker, : count * pixels]
+            if terms:
+                convolve(
+                    source, item * filters * plane, phase.window, turned, (group * channels + c) * terms, terms, count,
+                    reached, 0, pixels, 0, pixels, blocks[worker], edges[worker], NO_FLOATS, NO_FLOATS, LINEAR, False,
+                )  # fmt: skip
+            else:
+                reached[...] = 0
+            spread_phase(
+                reached, count, phase.height, phase.width, target, (item * channels + c) * x_plane,
+                grad_x.shape[2], grad_x.shape[3], phase.row, phase.column, geometry.stride_y, geometry.stride_x, accumulate,
+            )  # fmt: skip
+
+        work = 2.0 * pictures * groups * channels * pixels * max(terms, 1) / FLOPS_PER_NANOSECOND
+        self.run(task, pictures * groups * len(ranges), work)
+
+    def _turn_weights(
+        self, weights: Array, geometry: ConvolutionGeometry, phases: Sequence[Phase], turned: Array
+    ) -> list[int]:
+        """Fill ``turned`` with each phase's weights (c, f / groups, taps), one after the other; returns where they start."""
+        groups, channels, filters = geometry.groups, weights.shape[1], weights.shape[0] // geometry.groups
+        source, taps = flat(weights), geometry.size**2
+        ranges = shares(channels, self._divisions(groups))
+        starts = [0]
+        for phase in phases:
+            starts.append(starts[-1] + groups * channels * filters * len(phase.taps))
+
+        def task(worker: int, number: int) -> None:
+            group, part = divmod(number, len(ranges))
+            for phase, start in zip(phases, starts):
+                at = start + group * channels * filters * len(phase.taps)
+                turn_weights(
+                    source, group * filters * channels * taps, filters, channels, taps, phase.taps, *ranges[part], turned, at
+                )
+
+        self.run(task, groups * len(ranges), 1.0 * weights.size)
+        return starts[:-1]
+
+    def _divisions(self, items: int) -> int:
+        """Into how many parts to cut each of so many equal items to give all threads the same work."""
+        return self.threads // math.gcd(self.threads, items)
+
+    def _block_shapes(self) -> tuple[Shape, ...]:
+        """Working memory of :func:`convolve`, per thread."""
+        return (self.threads, BLOCK_FLOATS), (self.threads, ROWS * COLUMNS)
+
+    def _input_gradient_shapes(
+        self, x_shape: Shape, weights_shape: Shape, out_shape: Shape, geometry: ConvolutionGeometry
+    ) -> tuple[Shape, ...]:
+        """That, a phase of a picture per thread where there are several, and the turned weights."""
+        phases = phases_of(x_shape, out_shape, geometry)
+        pixels = max(phase.height * phase.width for phase in phases) if len(phases) > 1 else 0
+        channels = x_shape[1] // geometry.groups
+        return *self._block_shapes(), (self.threads, channels * pixels), (math.prod(weights_shape),)
+
+    def _weight_gradient_shapes(
+        self, weights_shape: Shape, out_shape: Shape, geometry: ConvolutionGeometry
+    ) -> tuple[Shape, ...]:
+        """Sums per group and part, and per thread the patches, the turned gradients and a square of numbers."""
+        groups, terms, padded = geometry.groups, math.prod(weights_shape[1:]), self._padded_filters(weights_shape, geometry)
+        parts = self._divisions(groups) if self._sums_are_separate(weights_shape, geometry) else 1
+        return (
+            (groups, parts, terms * padded),
+            (self.threads, min(terms, BLOCK_TERMS) * PATCH_ROW),
+            (self.threads, BLOCK_PIXELS * padded),
+            (self.threads, LANES * LANES),
+        )

@@ -21,7 +21,7 @@ from darkpy.backends.base import ConvolutionGeometry
 from darkpy.backends.numpy.activations import epilogue
 from darkpy.backends.numpy.depthwise import DepthwiseOperations, is_depthwise
 from darkpy.backends.numpy.memory import workspace_bytes
-from darkpy.backends.numpy.tiles import Array, per_channel
+from darkpy.backends.numpy.tiles import Array, matrix, per_channel
 from darkpy.backends.numpy.windows import overlap
 
 Shape: TypeAlias = tuple[int, ...]
@@ -214,14 +214,14 @@ class ConvolutionOperations(DepthwiseOperations):
 
 def kernel_matrices(weights: Array, geometry: ConvolutionGeometry) -> Array:
     """(groups, f / groups, c / groups * size * size), the same memory."""
-    return weights.reshape(geometry.groups, weights.shape[0] // geometry.groups, -1)
+    return matrix(weights).reshape(geometry.groups, weights.shape[0] // geometry.groups, -1)
 
 
 def pixel_matrices(array: Array, band: tuple[slice, slice], geometry: ConvolutionGeometry) -> Array:
     """The rows of one picture as (groups, channels / groups, pixels), the same memory."""
     pictures, rows = band
     n, c, _, width = array.shape
-    by_group = array.reshape(n, geometry.groups, c // geometry.groups, -1)
+    by_group = matrix(array).reshape(n, geometry.groups, c // geometry.groups, -1)
     return by_group[pictures.start, :, :, rows.start * width : rows.stop * width]
 
 

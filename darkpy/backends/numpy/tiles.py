@@ -30,17 +30,16 @@ def tiles(rows: int, columns: int) -> Iterator[tuple[slice, slice]]:
             yield slice(row, row + step), slice(0, columns)
 
 
-def matrix(array: Array, rows: int = 1) -> Array:
-    """A contiguous array seen as a matrix of so many rows; never a copy, since results are written into it."""
+def matrix(array: Array) -> Array:
+    """A contiguous array seen as a matrix of one row; never a copy, since results are written into it."""
     if not array.flags.c_contiguous:
         raise ValueError(f"expected a C-contiguous array, got shape {array.shape} with strides {array.strides}")
-    return array.reshape(rows, array.size // rows if rows else 0)
+    return array.reshape(1, -1)
 
 
 def per_channel(array: Array) -> Array:
     """A contiguous array (n, c, ...) seen as (n, c, positions)."""
-    n, c = array.shape[:2]
-    return matrix(array, n * c).reshape(n, c, -1) if array.size else array.reshape(n, c, 0)
+    return matrix(array).reshape(*array.shape[:2], -1)
 
 
 def write(value: Array, out: Array, accumulate: bool) -> None:
