@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from darkpy.config.cfg import parse_cfg, read_cfg
+from darkpy.config.cfg import read_cfg
 from darkpy.errors import InputError, OutOfMemory, Problem
 from darkpy.network import Network
 from darkpy.training import text
@@ -254,9 +254,3 @@ def test_a_bar_on_a_terminal(columns: int, has_parts: bool, monkeypatch: pytest.
     assert " 62 % " in last
     assert "412 img/s  eta 1:16" in last
     assert ("box .61" in last) is has_parts
-
-
-def test_a_cfg_from_text_still_has_no_file_to_copy(tmp_path: Path) -> None:
-    config = parse_cfg("[net]\nwidth=1\n")
-    with pytest.raises(FileNotFoundError):
-        RunFolder(tmp_path).keep_cfg(config.path)

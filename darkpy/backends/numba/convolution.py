@@ -123,7 +123,7 @@ class ConvolutionOperations(MemoryOperations, NumpyConvolutionOperations):
         needs = [self._block_shapes()]
         if training:
             out = tuple(out_shape)
-            needs.append(self._weight_gradient_shapes(tuple(weights_shape), out, geometry))
+            needs.append(self._weight_gradient_shapes(tuple(weights_shape), geometry.groups))
             needs.append(self._input_gradient_shapes(tuple(x_shape), tuple(weights_shape), out, geometry))
         return max(workspace_bytes(*shapes, itemsize=4) for shapes in needs)
 
@@ -162,7 +162,7 @@ class ConvolutionOperations(MemoryOperations, NumpyConvolutionOperations):
         blocks, edges, phase_pixels, turned = self.carve(*shapes, dtype=np.float32)
         phases = phases_of(grad_x.shape, grad_out.shape, geometry)
         starts = self._turn_weights(weights, geometry, phases, turned)
-        if len(phases) == 1:
+        if len(phases) == 1 and len(phases[0].taps):
             window = phases[0].window
             self._convolve(grad_out, turned, grad_x, geometry.groups, window, (blocks, edges), NO_FINISH, accumulate)
             return
@@ -179,11 +179,11 @@ class ConvolutionOperations(MemoryOperations, NumpyConvolutionOperations):
         window = window_of(x.shape, grad_out.shape, geometry)
         taps, plane = len(window.taps_y), grad_out.shape[2] * grad_out.shape[3]
         terms, pixels, x_plane = channels * taps, x.shape[0] * plane, x.shape[2] * x.shape[3]
-        separate = self._sums_are_separate(grad_weights.shape, grad_out.shape, groups)
-        shapes = self._weight_gradient_shapes(grad_weights.shape, grad_out.shape, geometry)
+        separate = self._sums_are_separate(grad_weights.shape, groups)
+        shapes = self._weight_gradient_shapes(grad_weights.shape, groups)
         sums, patches, turned, squares = self.carve(*shapes, dtype=np.float32)
         source, gradients, target = flat(x), flat(grad_out), flat(grad_weights)
-        padded = -(-filters // LANES) * LANES
+        padded = padded_filters(grad_weights.shape, groups)
         divided = self._divisions(groups)
         ranges = shares(pixels, divided) if separate else shares(channels, divided)
 
@@ -336,15 +336,23 @@ class ConvolutionOperations(MemoryOperations, NumpyConvolutionOperations):
         channels = x_shape[1] // geometry.groups
         return *self._block_shapes(), (self.threads, channels * pixels), (math.prod(weights_shape),)
 
-    def _weight_gradient_shapes(
-        self, weights_shape: Shape, out_shape: Shape, geometry: ConvolutionGeometry
-    ) -> tuple[Shape, ...]:
+    def _weight_gradient_shapes(self, weights_shape: Shape, groups: int) -> tuple[Shape, ...]:
         """Sums per group and part, and per thread the patches, the turned gradients and a square of numbers."""
-        groups, terms, padded = geometry.groups, math.prod(weights_shape[1:]), self._padded_filters(weights_shape, geometry)
-        parts = self._divisions(groups) if self._sums_are_separate(weights_shape, geometry) else 1
+        terms, padded = math.prod(weights_shape[1:]), padded_filters(weights_shape, groups)
+        parts = self._divisions(groups) if self._sums_are_separate(weights_shape, groups) else 1
         return (
             (groups, parts, terms * padded),
             (self.threads, min(terms, BLOCK_TERMS) * PATCH_ROW),
             (self.threads, BLOCK_PIXELS * padded),
             (self.threads, LANES * LANES),
         )
+
+    def _sums_are_separate(self, weights_shape: Shape, groups: int) -> bool:
+        """Whether tasks divide the pixels and have sums of their own; otherwise they divide the channels."""
+        floats = self._divisions(groups) * padded_filters(weights_shape, groups) * math.prod(weights_shape[1:])
+        return groups * floats <= SEPARATE_SUMS
+
+
+def padded_filters(weights_shape: Shape, groups: int) -> int:
+    """Filters of a group, rounded up to whole vectors."""
+    return -(-(weights_shape[0] // groups) // LANES) * LANES
