@@ -13,7 +13,7 @@ from darkpy.config.cfg import Config, read_cfg
 from darkpy.errors import ConfigError, InputError, TrainingError
 from darkpy.layers.base import NETWORK_INPUT, Layer
 from darkpy.optimizers import create_optimizer, learning_rate
-from darkpy.parameters import Parameters
+from darkpy.parameters import Parameters, assign, view
 from darkpy.plan import Lifetime, MemoryPlan, place
 
 if TYPE_CHECKING:
@@ -62,6 +62,10 @@ class Network:
         self.seen = 0
         if batch is not None:
             self._set_batch(batch)
+        if training:
+            # A picture for each step of each sequence (Darknet, parse_net_options).
+            self.graph.time_steps = self.options.time_steps
+            self.options = builder.with_batch(self.options, self.options.batch * self.options.time_steps)
         self.batch = self.options.batch // self.options.subdivisions if training else (batch or 1)
         self.heads = [layer for layer in self.layers if layer.is_head]
         self._names: list[str] | None = None
@@ -276,7 +280,7 @@ class Network:
                 nbytes = int(np.prod(buffer.shape)) * np.dtype(buffer.dtype or self.backend.dtype).itemsize
                 first = back if buffer.scratch and "forward" not in buffer.during else i
                 last = back if self.training and "backward" in buffer.during else i
-                add(i, name, nbytes, first, last)
+                add(i, name, nbytes, *((0, end) if buffer.lasting else (first, last)))
         return found
 
     def _workspace(self, batch: int) -> int:
@@ -302,14 +306,24 @@ class Network:
             layer.output = self._array(lifetimes.get((roots[i], "output")), shape)
             layer.grad_output = self._array(lifetimes.get((i, "grad_output")), shape)
             for name, buffer in layer.buffers(batch, self.training).items():
-                setattr(layer, name, self._array(lifetimes[i, name], buffer.shape, buffer.dtype))
+                assign(layer, name, self._array(lifetimes[i, name], buffer.shape, buffer.dtype))
         self._bound = key
+        self.reset_state()
 
     def _array(self, lifetime: Lifetime | None, shape: Sequence[int], dtype: Any = None) -> Any:
         if lifetime is None:
             return None
         flat = self._arena[lifetime.offset : lifetime.offset + lifetime.nbytes]
         return flat.view(dtype or self.backend.dtype).reshape(tuple(shape))
+
+    def reset_state(self) -> None:
+        """Let recurrent layers forget what they have seen; a new batch or input size does so too."""
+        if self._bound is None:
+            return
+        for layer in self.layers:
+            for name, buffer in layer.buffers(self._bound[0], self.training).items():
+                if buffer.lasting:
+                    self.backend.fill(view(layer, name), 0.0)
 
     # Passes ----------------------------------------------------------------------------------------------------
 
@@ -370,6 +384,9 @@ class Network:
 
     def train_batch(self, x: np.ndarray, truth: Truth) -> float:
         """One whole update with the cfg's ``batch`` pictures, in ``subdivisions`` parts.
+
+        With ``time_steps`` they are ``batch`` sequences of so many pictures: each part holds the first picture of its
+        sequences, then the second of each, and so on.
 
         ``x`` is float32 (batch, channels, height, width) in 0..1. ``truth`` is, for detectors, a list with one array
         (n, 5) per picture: class, centre x, centre y, width, height in 0..1; for classifiers an array

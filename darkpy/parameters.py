@@ -60,12 +60,21 @@ class Parameters:
     def _bind(self) -> None:
         for slot in self.slots:
             name, shape = slot.parameter.name, slot.parameter.shape
-            _set(slot.layer, name, self.values[slot.start : slot.stop].reshape(shape))
+            assign(slot.layer, name, self.values[slot.start : slot.stop].reshape(shape))
             if self.gradients is not None:
-                _set(slot.layer, name, self.gradients[slot.start : slot.stop].reshape(shape), "grad_")
+                assign(slot.layer, name, self.gradients[slot.start : slot.stop].reshape(shape), "grad_")
         for slot in self.statistic_slots:
-            view = self.statistics[slot.start : slot.stop].reshape(slot.parameter.shape)
-            _set(slot.layer, slot.parameter.name, view)
+            array = self.statistics[slot.start : slot.stop].reshape(slot.parameter.shape)
+            assign(slot.layer, slot.parameter.name, array)
+        for layer in self.layers:
+            if layer.parameters_of is not None:
+                self._share(layer.parameters_of, layer)
+
+    def _share(self, owner: Layer, layer: Layer) -> None:
+        for parameter in owner.parameters():
+            assign(layer, parameter.name, view(owner, parameter.name))
+            if parameter.trained and self.gradients is not None:
+                assign(layer, parameter.name, view(owner, parameter.name, "grad_"), "grad_")
 
     def initialize(self, seed: int) -> None:
         """Fill every parameter with its starting value; a layer's weights depend on ``seed`` and its index only."""
@@ -107,21 +116,24 @@ class Parameters:
         return found
 
 
-def view(layer: Layer, name: str) -> Any:
-    """The array of one parameter; ``wf.weights`` is the ``weights`` of the part ``wf``."""
-    owner: Any = layer
-    *parts, last = name.split(".")
-    for part in parts:
-        owner = getattr(owner, part)
-    return getattr(owner, last)
+def view(layer: Layer, name: str, prefix: str = "") -> Any:
+    """An array of a layer; ``wf.weights`` is the ``weights`` of the part ``wf``, with "grad_" their gradient."""
+    owner, last = _owner(layer, name)
+    return getattr(owner, prefix + last)
 
 
-def _set(layer: Layer, name: str, array: Any, prefix: str = "") -> None:
-    owner: Any = layer
-    *parts, last = name.split(".")
-    for part in parts:
-        owner = getattr(owner, part)
+def assign(layer: Layer, name: str, array: Any, prefix: str = "") -> None:
+    """Give a layer, or the part named before the dot, an array of its own."""
+    owner, last = _owner(layer, name)
     setattr(owner, prefix + last, array)
+
+
+def _owner(layer: Layer, name: str) -> tuple[Any, str]:
+    owner: Any = layer
+    *parts, last = name.split(".")
+    for part in parts:
+        owner = getattr(owner, part)
+    return owner, last
 
 
 def _is_updated(layer: Layer, iteration: int, burn_in: int) -> bool:

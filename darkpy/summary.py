@@ -68,7 +68,9 @@ def summarize(path: str | Path, *, batch: int | None = None, device: str = "cpu"
     """The summary of a cfg file, looked up like that of :meth:`darkpy.Network.from_cfg`.
 
     batch: pictures of a forward pass at inference (default 1) and of a mini-batch in training (default: the cfg's
-    ``batch / subdivisions``). Raises :class:`~darkpy.errors.ConfigError` with every problem of the cfg.
+    ``batch / subdivisions``), each being a whole sequence with ``time_steps``.
+
+    Raises :class:`~darkpy.errors.ConfigError` with every problem of the cfg.
     """
     if batch is not None and batch < 1:
         raise InputError(f"batch={batch}: needs at least one picture")
@@ -132,4 +134,4 @@ def _plan(config: Config, options: NetOptions, pictures: int, device: str, *, tr
 
     one_at_a_time = options.subdivisions if training else 1
     network = Network(config, training=training, batch=one_at_a_time, keep_gradients=False, device=device)
-    return network.memory_plan(pictures)
+    return network.memory_plan(pictures * network.graph.time_steps)

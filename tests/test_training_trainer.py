@@ -179,9 +179,9 @@ def test_a_loss_that_is_no_number_ends_the_training(
 
 def test_the_layer_with_bad_values_is_named(network: Network) -> None:
     weights = np.array(network.layers[2].weights)  # type: ignore[attr-defined]
-    weights[0] = np.nan
+    weights[:] = np.nan
     network.parameters.write(network.layers[2], "weights", weights)
-    with pytest.raises(TrainingError, match=r"first bad values are in the weights of layer 2 \[convolutional\]"):
+    with pytest.raises(TrainingError, match=r"first bad values are in the output of layer 2 \[convolutional\]"):
         Trainer(network, Batches()).run()
 
 
@@ -294,7 +294,7 @@ def test_weights_that_are_not_finite_are_not_saved(
             if record.iteration == 4:
                 trainer.network.parameters.values[-1] = np.inf
 
-    with pytest.raises(TrainingError, match=r"iteration 4: the weights are not all finite; the first bad values are in"):
+    with pytest.raises(TrainingError, match=r"iteration 4: the weights are not all finite and are not saved"):
         Trainer(network, Batches(), [Spoil(), Checkpoint(folder, Notes(), every=2)]).run()
     good = Network(network.config, training=True, device="numpy")
     good.load_weights(folder.weights("last"))

@@ -212,6 +212,47 @@ class Backend(ABC):
     ) -> None:
         """Gradient with respect to x; grad_out is the gradient of the bare convolution."""
 
+    # --- local layers: a convolution whose every output position has weights of its own
+
+    @abstractmethod
+    def local_workspace(
+        self, x_shape: Sequence[int], weights_shape: Sequence[int], geometry: ConvolutionGeometry
+    ) -> int:
+        """Bytes of workspace that the three operations of these shapes need."""
+
+    @abstractmethod
+    def local_forward(self, x: Array, weights: Array, out: Array, geometry: ConvolutionGeometry) -> None:
+        """x (n, c, h, w), weights (oh * ow, f, c, size, size), out (n, f, oh, ow); no groups, no dilation."""
+
+    @abstractmethod
+    def local_backward_weights(
+        self, x: Array, grad_out: Array, grad_weights: Array, geometry: ConvolutionGeometry
+    ) -> None:
+        """``grad_weights +=`` the gradient."""
+
+    @abstractmethod
+    def local_backward_input(
+        self,
+        grad_out: Array,
+        weights: Array,
+        grad_x: Array,
+        geometry: ConvolutionGeometry,
+        accumulate: bool = False,
+    ) -> None:
+        """Gradient with respect to x."""
+
+    # --- binary convolutions: signs instead of numbers
+
+    @abstractmethod
+    def binarize(self, x: Array, out: Array) -> None:
+        """``out`` = 1 where x > 0, else -1; out may be a view."""
+
+    @abstractmethod
+    def binarize_filters(self, weights: Array, out: Array) -> None:
+        """``out`` = the sign of each weight, as above, times the mean size of its filter's weights."""
+
+    # --- biases
+
     @abstractmethod
     def bias_activation_forward(self, x: Array, biases: Array, out: Array, activation: str) -> None:
         """``out = activation(x + biases)``: x, out (n, c, h, w) or (n, c); biases (c,). x may be out."""
@@ -331,6 +372,29 @@ class Backend(ABC):
         """Each window's gradient goes to its winner."""
 
     @abstractmethod
+    def depth_maxpool_forward(self, x: Array, out: Array, winners: Array | None = None) -> None:
+        """``out[g]`` = largest of the channels g, g + k, g + 2k, ...: x (n, c, h, w), out (n, k, h, w), k <= c.
+
+        Of equal values the first wins. winners, int32 of the shape of out, remembers which; None at inference.
+        """
+
+    @abstractmethod
+    def depth_maxpool_backward(
+        self, grad_out: Array, winners: Array, grad_x: Array, accumulate: bool = False
+    ) -> None:
+        """The gradient goes to the winning channel."""
+
+    @abstractmethod
+    def local_avgpool_forward(self, x: Array, out: Array, geometry: PoolGeometry) -> None:
+        """Mean of the positions of each window that lie inside x; a window wholly outside gives 0."""
+
+    @abstractmethod
+    def local_avgpool_backward(
+        self, grad_out: Array, grad_x: Array, geometry: PoolGeometry, accumulate: bool = False
+    ) -> None:
+        """Each of these positions gets an equal share of its window's gradient."""
+
+    @abstractmethod
     def avgpool_forward(self, x: Array, out: Array) -> None:
         """Mean of each channel: x (n, c, h, w), out (n, c, 1, 1)."""
 
@@ -360,6 +424,75 @@ class Backend(ABC):
         self, grad_out: Array, grad_x: Array, stride: int, scale: float, accumulate: bool = False
     ) -> None:
         """``grad_x[y, x] = scale * grad_out[y // stride, x // stride]``, 0 where no block lies."""
+
+    @abstractmethod
+    def space_to_depth(self, x: Array, out: Array, stride: int, accumulate: bool = False) -> None:
+        """``out[(dy * stride + dx) * c + k, y, x'] = x[k, y * stride + dy, x' * stride + dx]``.
+
+        x (n, c, h * stride, w * stride), out (n, c * stride^2, h, w), both contiguous.
+        """
+
+    @abstractmethod
+    def depth_to_space(self, x: Array, out: Array, stride: int, accumulate: bool = False) -> None:
+        """The inverse of :meth:`space_to_depth`: x (n, c * stride^2, h, w), out (n, c, h * stride, w * stride)."""
+
+    @abstractmethod
+    def crop_forward(
+        self, x: Array, out: Array, top: int, left: int, flip: bool, scale: float = 1.0, shift: float = 0.0
+    ) -> None:
+        """``out = scale * part + shift``, the part of x from (top, left) on with the height and width of out.
+
+        With ``flip`` it is mirrored left to right.
+        """
+
+    @abstractmethod
+    def crop_backward(
+        self,
+        grad_out: Array,
+        grad_x: Array,
+        top: int,
+        left: int,
+        flip: bool,
+        scale: float = 1.0,
+        accumulate: bool = False,
+    ) -> None:
+        """``scale * grad_out`` to where it came from, 0 elsewhere."""
+
+    # --- local response normalisation and unit length
+
+    @abstractmethod
+    def response_norm_forward(
+        self, x: Array, norms: Array, out: Array, size: int, alpha: float, beta: float, kappa: float
+    ) -> None:
+        """``out = x * norms^-beta``, ``norms = kappa + alpha * (sum of x^2 over a window of size channels)``.
+
+        All (n, c, h, w); norms is written. The window is a running one that begins without its last channel,
+        ``size // 2``, and later takes that away all the same (Darknet, normalization_layer.c).
+        """
+
+    @abstractmethod
+    def response_norm_backward(
+        self,
+        x: Array,
+        norms: Array,
+        grad_out: Array,
+        grad_x: Array,
+        size: int,
+        alpha: float,
+        beta: float,
+        accumulate: bool = False,
+    ) -> None:
+        """True derivative, the norms' share included."""
+
+    @abstractmethod
+    def unit_length_forward(self, x: Array, out: Array) -> None:
+        """``out = x / length``, the length of the vector of all channels at each position; 0 stays 0."""
+
+    @abstractmethod
+    def unit_length_backward(
+        self, x: Array, out: Array, grad_out: Array, grad_x: Array, accumulate: bool = False
+    ) -> None:
+        """True derivative."""
 
     # --- element by element
 
@@ -465,6 +598,13 @@ class Backend(ABC):
     @abstractmethod
     def cross_entropy(self, output: Array, truth: Array, grad: Array) -> float:
         """``-sum of truth * log(output)`` of probabilities; ``grad = output - truth``, that of the softmax's input."""
+
+    @abstractmethod
+    def binary_cross_entropy(self, output: Array, truth: Array, grad: Array) -> float:
+        """``-sum of truth * log(output) + (1 - truth) * log(1 - output)``; ``grad = output - truth``.
+
+        That is the gradient of what went into the logistic function.
+        """
 
     @abstractmethod
     def difference(self, output: Array, truth: Array, grad: Array, kind: str) -> float:

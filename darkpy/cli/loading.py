@@ -85,7 +85,7 @@ def _names_of_data(path: str) -> Sequence[str]:
 
 def _likely_names(cfg: str, classes: int) -> list[tuple[Sequence[str], str]]:
     from darkpy.config.data_files import read_names
-    from darkpy.training.job import default_data
+    from darkpy.training.settings import default_data
 
     found: list[tuple[Sequence[str], str]] = []
     try:

@@ -334,11 +334,12 @@ class _Pipeline:
             self._make_batch(slot, iteration)
         began = time.perf_counter()
         with self._changed:
-            while not self._is_ready(slot, iteration):
-                if self._error is not None:
-                    raise self._error
+            # Batches finished before an error are still good; after a close nobody wants them.
+            while self._closed or not self._is_ready(slot, iteration):
                 if self._closed:
                     raise StopIteration
+                if self._error is not None:
+                    raise self._error
                 self._changed.wait(_WAIT)
             self.waited += time.perf_counter() - began
             self._next_batch = iteration + 1
@@ -347,7 +348,7 @@ class _Pipeline:
     def _make_batch(self, slot: _Slot, iteration: int) -> None:
         """Make the batch in the thread of the consumer."""
         try:
-            while not (self._closed or self._is_ready(slot, iteration)):
+            while not (self._stopped or self._is_ready(slot, iteration)):
                 self._make_sample(*self._reserve())
         except BaseException as error:
             self._fail(error)
@@ -356,8 +357,11 @@ class _Pipeline:
         """Whatever went wrong goes to the consumer; no more samples are made."""
         with self._changed:
             self._error = self._error or error
-            self._closed = True
             self._changed.notify_all()
+
+    @property
+    def _stopped(self) -> bool:
+        return self._closed or self._error is not None
 
     @staticmethod
     def _is_ready(slot: _Slot, iteration: int) -> bool:
@@ -368,9 +372,9 @@ class _Pipeline:
         try:
             while True:
                 with self._changed:
-                    while not self._closed and not self._has_room():
+                    while not (self._stopped or self._has_room()):
                         self._changed.wait()
-                    if self._closed:
+                    if self._stopped:
                         return
                     slot, place, number = self._reserve()
                 self._make_sample(slot, place, number)

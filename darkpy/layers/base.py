@@ -60,18 +60,24 @@ class Buffer:
     """Working memory of a layer, planned by the network.
 
     ``saved`` buffers are written by forward and read by backward; ``scratch`` ones live only within one call of
-    the passes named in ``during``.
+    the passes named in ``during``. A ``lasting`` one is the layer's memory from one forward pass to the next, zero at
+    first. Of a buffer for a part of the layer the name begins with the part's: ``wf.mean``.
     """
 
     shape: tuple[int, ...]
     dtype: Any = None
     scratch: bool = False
     during: tuple[str, ...] = ("forward", "backward")
+    lasting: bool = False
 
 
 @dataclass
 class Graph:
-    """What a layer may know of its surroundings while it is built: the layers before it and a place for problems."""
+    """What a layer may know of its surroundings while it is built: the layers before it and a place for problems.
+
+    ``time_steps``: of the pictures of one pass, so many at a time follow each other; the first of every sequence come
+    first, then the second of every sequence, and so on.
+    """
 
     backend: Backend
     input_shape: Shape
@@ -80,6 +86,7 @@ class Graph:
     net_options: Any = None
     seen: int = 0
     seed: int = 0
+    time_steps: int = 1
 
     def shape_of(self, index: int) -> Shape | None:
         """Output shape of an earlier layer, the network's input for -1, None where that layer is itself at fault."""
@@ -101,6 +108,8 @@ class Layer(ABC):
     accumulate: Sequence[bool] = ()
     frozen: bool = False
     is_updated: bool = True
+    parameters_of: Layer | None = None
+    """An earlier layer whose parameters this one uses as its own; then :meth:`parameters` is empty."""
 
     def __init__(self, options: Any, section: Section, index: int, graph: Graph) -> None:
         self.options = options

@@ -9,7 +9,6 @@ import numpy as np
 from darkpy.errors import TrainingError
 from darkpy.training.callback import Callback, Outcome, Record
 from darkpy.training.run_folder import RunFolder
-from darkpy.training.trainer import culprit
 
 if TYPE_CHECKING:
     from darkpy.network import Network
@@ -58,7 +57,7 @@ class Checkpoint(Callback):
     def _save(self, network: Network, name: str | int) -> None:
         if not (np.isfinite(network.parameters.values).all() and np.isfinite(network.parameters.statistics).all()):
             raise TrainingError(
-                f"iteration {network.iteration:,}: the weights are not all finite{culprit(network)}. Training has "
+                f"iteration {network.iteration:,}: the weights are not all finite and are not saved. Training has "
                 f"diverged: try a smaller learning_rate or a longer burn_in"
             )
         network.save_weights(self.folder.weights(name))

@@ -134,7 +134,9 @@ class Trainer:
         height, width = batch.x.shape[2:]
         if (width, height) != (network.width, network.height):
             network.resize(width, height)
-        cost = network.train_batch(batch.x, batch.truth)
+        # A loss that runs away is reported below, in words.
+        with np.errstate(all="ignore"):
+            cost = network.train_batch(batch.x, batch.truth)
         self.loss = cost / network.batch
         if not math.isfinite(self.loss):
             raise self._diverged(batch)
@@ -169,7 +171,7 @@ class Trainer:
         """What can be said about a loss that is not a number."""
         options = self.network.options
         return TrainingError(
-            f"iteration {self.network.iteration:,}: the loss is {self.loss}{culprit(self.network)}. "
+            f"iteration {self.network.iteration:,}: the loss is {self.loss}{bad_output(self.network)}. "
             f"Training has diverged: try a smaller learning_rate (it is {options.learning_rate:g}) or a longer burn_in "
             f"(it is {options.burn_in:,}). The batch: {self._names(batch)}"
         )
@@ -196,12 +198,11 @@ def loss_parts(network: Network) -> tuple[float | None, float | None, float | No
     )
 
 
-def culprit(network: Network) -> str:
-    """``, first in ...``: the first layer whose parameters or output are not all finite, or an empty string."""
-    for layer in network.layers:
-        for parameter in layer.parameters():
-            if not _is_finite(network.parameters.read(layer, parameter.name)):
-                return f"; the first bad values are in the {parameter.name} of layer {layer.index} [{layer.name}]"
+def bad_output(network: Network) -> str:
+    """The first layer whose last output is not all finite, as a clause to add to a message, or an empty string.
+
+    Parameters tell nothing after the update: it has spread what was bad to all of them.
+    """
     for layer in network.layers:
         if layer.output is not None and not _is_finite(network.backend.to_host(layer.output)):
             return f"; the first bad values are in the output of layer {layer.index} [{layer.name}]"

@@ -343,7 +343,7 @@ class ConvolutionOperations(MemoryOperations, NumpyConvolutionOperations):
         return (
             (groups, parts, terms * padded),
             (self.threads, min(terms, BLOCK_TERMS) * PATCH_ROW),
-            (self.threads, BLOCK_PIXELS * padded),
+            (self.threads, BLOCK_PIXELS * (padded if padded < COLUMNS else -(-padded // COLUMNS) * COLUMNS)),
             (self.threads, LANES * LANES),
         )
 

@@ -32,59 +32,59 @@ def pack_pixels(picture, start, window, term, terms, pixel, pixels, panel, at, r
     ``panel[at + k * row_step + i // COLUMNS * panel_step + i % COLUMNS]``. The last COLUMNS of a row are always written
     whole, with anything beyond ``pixels``.
 
-    The work goes term by term, since reading a plane along its rows is what memory is fast at.
+    The work goes tap by tap, since all channels have the same gaps under a tap, and plane by plane within that, since
+    reading along rows is what memory is fast at.
     """
     taps = len(window.taps_y)
-    channel, tap = divmod(term, taps)
-    out_y, out_x = divmod(pixel, window.out_width)
-    for _ in range(terms):
-        plane = start + channel * window.height * window.width
-        if window.stride_y == 1 and window.stride_x == 1 and window.out_width == window.width:
-            _pack_shifted(picture, plane, window, tap, pixel, out_x, pixels, panel, at, panel_step)
-        else:
-            _pack_rows(picture, plane, window, tap, out_y, out_x, pixels, panel, at, panel_step)
-        at += row_step
-        tap += 1
-        if tap == taps:
-            tap = 0
-            channel += 1
+    shifted = window.stride_y == 1 and window.stride_x == 1 and window.out_width == window.width
+    for tap in range(taps):
+        first_channel = (term - tap + taps - 1) // taps
+        last_channel = (term + terms - tap + taps - 1) // taps
+        for channel in range(first_channel, last_channel):
+            plane = start + channel * window.height * window.width
+            target = at + (channel * taps + tap - term) * row_step
+            if shifted:
+                _pack_shifted(picture, plane, window, tap, pixel, pixels, panel, target, panel_step)
+            else:
+                _pack_rows(picture, plane, window, tap, pixel, pixels, panel, target, panel_step)
 
 
 @compiled
-def _pack_shifted(picture, plane, window, tap, pixel, x, pixels, panel, target, step):
-    """One term where the output is as wide as the picture: the plane moved along, and zeros where its rows wrap around.
-
-    x: column of the first pixel.
-    """
+def _pack_shifted(picture, plane, window, tap, pixel, pixels, panel, target, step):
+    """One term where the output is as wide as the picture: the plane moved along, and zeros where that is not right."""
     width, size = window.width, window.height * window.width
     tap_x = window.taps_x[tap]
-    begin_outside, end_outside = (0, min(-tap_x, width)) if tap_x < 0 else (max(width - tap_x, 0), width)
-    source = pixel + window.taps_y[tap] * width + tap_x
-    for column in range(0, pixels, COLUMNS):
-        count = min(COLUMNS, pixels - column)
-        if plane + source >= 0 and plane + source + COLUMNS <= len(picture):
-            copy_columns(picture, plane + source, panel, target)
-        else:
-            for i in range(max(-source, 0), min(size - source, count)):
-                panel[target + i] = picture[plane + source + i]
-        for i in range(min(-source, count)):
-            set_zero(panel, target + i)
-        for i in range(max(size - source, 0), count):
-            set_zero(panel, target + i)
-        for outside in range(begin_outside, end_outside):
-            i = outside - x if outside >= x else outside - x + width
-            while i < count:
-                set_zero(panel, target + i)
-                i += width
-        x = (x + COLUMNS) % width
-        source += COLUMNS
-        target += step
+    moved = pixel + window.taps_y[tap] * width + tap_x
+    columns = -(-pixels // COLUMNS) * COLUMNS
+    if plane + moved >= 0 and plane + moved + columns <= len(picture):
+        at = target
+        for source in range(plane + moved, plane + moved + pixels, COLUMNS):
+            copy_columns(picture, source, panel, at)
+            at += step
+    else:
+        for i in range(max(-moved, 0), min(size - moved, pixels)):
+            panel[target + i // COLUMNS * step + i % COLUMNS] = picture[plane + moved + i]
+    _clear(panel, target, step, 0, min(-moved, pixels), 1)
+    _clear(panel, target, step, max(size - moved, 0), pixels, 1)
+    # Rows that wrap around: the first -tap_x or the last tap_x columns of the output.
+    for x in range(0 if tap_x < 0 else max(width - tap_x, 0), min(-tap_x, width) if tap_x < 0 else width):
+        _clear(panel, target, step, (x - pixel) % width, pixels, width)
 
 
 @compiled
-def _pack_rows(picture, plane, window, tap, out_y, out_x, pixels, panel, target, step):
+def _clear(panel, target, step, first, last, stride):
+    """Zeros for every ``stride``-th pixel."""
+    i = first
+    while i < last:
+        set_zero(panel, target + i // COLUMNS * step + i % COLUMNS)
+        i += stride
+
+
+@compiled
+def _pack_rows(picture, plane, window, tap, pixel, pixels, panel, target, step):
     """One term of any output, piece by piece: pieces end where a row or a panel does."""
     stride, width = window.stride_x, window.width
+    out_y, out_x = divmod(pixel, window.out_width)
     done = 0
     while done < pixels:
         in_panel = done % COLUMNS

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 from darkpy.backends.numpy.activations import ActivationOperations
 from darkpy.backends.numpy.batchnorm import BatchNormOperations
+from darkpy.backends.numpy.binarization import BinarizationOperations
 from darkpy.backends.numpy.convolution import ConvolutionOperations
 from darkpy.backends.numpy.elementwise import ElementwiseOperations
 from darkpy.backends.numpy.linear import LinearOperations
+from darkpy.backends.numpy.local import LocalOperations
+from darkpy.backends.numpy.local_pooling import LocalPoolingOperations
 from darkpy.backends.numpy.losses import LossOperations
+from darkpy.backends.numpy.normalization import NormalizationOperations
 from darkpy.backends.numpy.optimizers import OptimizerOperations
 from darkpy.backends.numpy.pooling import PoolingOperations
+from darkpy.backends.numpy.rearranging import RearrangingOperations
 from darkpy.backends.numpy.softmax import SoftmaxOperations
 from darkpy.backends.numpy.yolo import YoloOperations
 
@@ -25,6 +30,11 @@ class NumpyBackend(
     BatchNormOperations,
     ActivationOperations,
     PoolingOperations,
+    LocalPoolingOperations,
+    RearrangingOperations,
+    NormalizationOperations,
+    LocalOperations,
+    BinarizationOperations,
     ElementwiseOperations,
     LinearOperations,
     SoftmaxOperations,

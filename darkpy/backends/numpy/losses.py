@@ -51,6 +51,13 @@ class LossOperations(MemoryOperations):
         smallest = np.finfo(output.dtype).tiny
         return float(-np.sum(truth[wanted] * np.log(np.maximum(output[wanted], smallest)), dtype=np.float64))
 
+    def binary_cross_entropy(self, output: Array, truth: Array, grad: Array) -> float:
+        """See :meth:`Backend.binary_cross_entropy`."""
+        np.subtract(output, truth, out=grad)
+        smallest = np.finfo(output.dtype).tiny
+        yes, no = np.log(np.maximum(output, smallest)), np.log(np.maximum(1 - output, smallest))
+        return float(-np.sum(truth * yes + (1 - truth) * no, dtype=np.float64))
+
     def difference(self, output: Array, truth: Array, grad: Array, kind: str) -> float:
         """See :meth:`Backend.difference`."""
         np.subtract(output, truth, out=grad)
