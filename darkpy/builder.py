@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from darkpy.backends.base import Backend
     from darkpy.config.cfg import Config, Section
 
+REFUSED_SECTIONS = {
+    "history": "it stacks the frames of a training sequence, and even Darknet does not when it detects",
+    "iseg": "there are no masks of objects to learn from",
+}
+"""Sections that a Darknet knows, no published cfg uses, and that are not available, with the reason."""
+
 
 @dataclass
 class Blueprint:
@@ -44,7 +50,7 @@ def build(config: Config, backend: Backend) -> Blueprint:
             _parse_layer(section, problems, warnings)
         raise ConfigError(problems=problems)
     check_net(options, config.net, problems, warnings)
-    graph = Graph(backend, _input_shape(options), problems=problems, net_options=options)
+    graph = Graph(backend, _input_shape(options), problems=problems, warnings=warnings, net_options=options)
     for index, section in enumerate(config.layers):
         graph.layers.append(_build_layer(section, index, graph, warnings))
     if not config.layers:
@@ -66,8 +72,10 @@ def _parse_layer(
     known = registered()
     layer_type = known.get(section.name)
     if layer_type is None:
-        hint = suggestion(section.name, known)
-        problems.append(Problem(f"{section.file}:{section.line}", f"[{section.name}] is not a known section{hint}"))
+        reason = REFUSED_SECTIONS.get(section.name)
+        unknown = f"is not a known section{suggestion(section.name, known)}"
+        message = f"is not supported: {reason}" if reason else unknown
+        problems.append(Problem(f"{section.file}:{section.line}", f"[{section.name}] {message}"))
         return None, None
     return layer_type, parse_options(layer_type.Options, section, problems, warnings)
 

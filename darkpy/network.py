@@ -47,7 +47,14 @@ class Network:
         device: str = "cpu",
         dtype: Any = np.float32,
         seed: int = 0,
+        plan_only: bool = False,
     ) -> None:
+        """Build from a parsed cfg; see :meth:`from_cfg`, which does that for a file.
+
+        ``keep_gradients=False`` lets the gradients of outputs share memory in training, so that they cannot be read
+        afterwards. With ``plan_only`` nothing is allocated: the network can describe itself and its
+        :meth:`memory_plan`, but not run.
+        """
         self.config = config
         self.backend = backends.create(device, dtype)
         blueprint = builder.build(config, self.backend)
@@ -70,14 +77,19 @@ class Network:
         self.heads = [layer for layer in self.layers if layer.is_head]
         self._names: list[str] | None = None
         self._mark_frozen()
-        self.parameters = Parameters(self.layers, self.backend, training)
-        self.parameters.initialize(seed)
-        self.optimizer = create_optimizer(self.options, self.backend, len(self.parameters.values)) if training else None
         self._arena: Any = None
         self._arena_bytes = 0
         self._bound: tuple[int, Any] | None = None
         self._input: Any = None
         self._has_loss = False
+        if not plan_only:
+            self._allocate()
+
+    def _allocate(self) -> None:
+        self.parameters = Parameters(self.layers, self.backend, self.training)
+        self.parameters.initialize(self.seed)
+        size = len(self.parameters.values)
+        self.optimizer = create_optimizer(self.options, self.backend, size) if self.training else None
         self._prepare(self.batch)
 
     @classmethod
@@ -159,8 +171,11 @@ class Network:
     # Memory ----------------------------------------------------------------------------------------------------
 
     def memory_plan(self, batch: int | None = None) -> MemoryPlan:
-        """Bytes needed for a (mini-)batch, computed without allocating anything."""
-        batch = self.batch if batch is None else batch
+        """Bytes needed for a (mini-)batch of pictures, or of whole sequences when trained with ``time_steps``.
+
+        Computed without allocating anything.
+        """
+        batch = self.batch if batch is None else batch * self.graph.time_steps
         lifetimes = list(self._lifetimes(batch).values())
         itemsize = np.dtype(self.backend.dtype).itemsize
         trained = sum(p.size for layer in self.layers for p in layer.parameters() if p.trained)

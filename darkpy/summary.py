@@ -18,7 +18,6 @@ from darkpy.plan import MemoryPlan
 
 if TYPE_CHECKING:
     from darkpy.config.cfg import Config
-    from darkpy.config.net import NetOptions
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,8 @@ def summarize(path: str | Path, *, batch: int | None = None, device: str = "cpu"
         path=config.path,
         input_shape=blueprint.graph.input_shape,
         rows=tuple(layer_rows(blueprint.layers, blueprint.graph.input_shape)),
-        inference=_plan(config, blueprint.options, batch or 1, device, training=False),
-        training=_plan(config, blueprint.options, batch or part, device, training=True) if has_loss else None,
+        inference=_plan(config, batch or 1, device, training=False),
+        training=_plan(config, batch or part, device, training=True) if has_loss else None,
     )
 
 
@@ -128,10 +127,9 @@ def _known(shape: Shape | None) -> Shape:
     return shape
 
 
-def _plan(config: Config, options: NetOptions, pictures: int, device: str, *, training: bool) -> MemoryPlan:
-    """The plan for so many pictures at a time, from a network built for one."""
+def _plan(config: Config, pictures: int, device: str, *, training: bool) -> MemoryPlan:
+    """The plan for so many pictures at a time, from a network that allocates nothing."""
     from darkpy.network import Network
 
-    one_at_a_time = options.subdivisions if training else 1
-    network = Network(config, training=training, batch=one_at_a_time, keep_gradients=False, device=device)
-    return network.memory_plan(pictures * network.graph.time_steps)
+    network = Network(config, training=training, keep_gradients=False, device=device, plan_only=True)
+    return network.memory_plan(pictures)

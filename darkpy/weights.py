@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 VERSION = (0, 2, 5)
 FLOAT = np.dtype("<f4")
 SCALES = ("scales", "rolling_mean", "rolling_variance")
+OF_CONNECTED_PARTS = ("connected", "rnn", "gru", "lstm")
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _stored(layer: Layer) -> list[Parameter]:
 
 
 def _arranged(layer: Layer, parameter: Parameter, flat: np.ndarray, header: Header) -> np.ndarray:
-    if header.is_transposed and len(parameter.shape) == 2 and layer.name == "connected":
+    if header.is_transposed and len(parameter.shape) == 2 and layer.name in OF_CONNECTED_PARTS:
         return flat.reshape(parameter.shape[::-1]).T
     return flat.reshape(parameter.shape)
 

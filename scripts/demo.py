@@ -35,13 +35,14 @@ def main() -> int:
     result = train(TrainingSettings(cfg=CFG), create_progress())
     if result.outcome is not Outcome.FINISHED:
         return 130
-    weights = str(result.folder / "best.weights")
-    run("detector", "map", CFG, weights)
+    # The run folder's copy: the network that was trained, whatever becomes of the file.
+    cfg, weights = str(result.folder / Path(CFG).name), str(result.folder / "best.weights")
+    run("detector", "map", cfg, weights)
     drawn = result.folder / "predictions"
     pictures = open_dataset(default_data(CFG), "val").pictures[:PICTURES]
-    run("detect", *map(str, pictures), "--cfg", CFG, "--weights", weights, "--out", str(drawn))
+    run("detect", *map(str, pictures), "--cfg", cfg, "--weights", weights, "--out", str(drawn))
     print()
-    print(f"pictures  {drawn}{'/' if Path(drawn).is_dir() else ''}")
+    print(f"pictures  {drawn}/")
     print(f"chart     {result.folder / 'chart.png'}")
     print(f"time      {duration(time.perf_counter() - began)}")
     return 0

@@ -6,6 +6,7 @@ import inspect
 import sys
 from pathlib import Path
 
+from darkpy.builder import REFUSED_SECTIONS
 from darkpy.config.net import NetOptions
 from darkpy.config.options import CommonOptions, Options, describe, ineffective_keys, refused_keys
 from darkpy.layers.base import Layer, registered
@@ -40,7 +41,9 @@ def reference() -> str:
 def contents(layers: list[type[Layer]]) -> str:
     """Links to all sections."""
     links = [f"[{name}](#{name.lower()})" for name in ["net", *(layer.names[0] for layer in layers)]]
-    return "Sections:\n" + ",\n".join(links) + ".\nAnd the [keys of every layer](#keys-of-every-layer).\n"
+    listed = "Sections:\n" + ",\n".join(links) + ".\nAnd the [keys of every layer](#keys-of-every-layer).\n"
+    refused = {f"[{name}]": reason for name, reason in REFUSED_SECTIONS.items()}
+    return listed + "\n" + remarks("Known to a Darknet, but refused:", refused)
 
 
 def section(heading: str, names: tuple[str, ...], text: str | None, options: type[Options]) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
+from darkpy.layers.recurrent import HiddenState
 from darkpy.network import Network
 
 
@@ -40,9 +41,14 @@ class Case:
     def truth(self, prefix: str, network: Network):
         """The truth of one training pass, in the form the network takes."""
         flat = self.arrays[f"{prefix}/truth"]
-        if any(head.name in ("yolo", "gaussian_yolo", "region") for head in network.heads):
+        if any(head.name in ("yolo", "Gaussian_yolo", "region") for head in network.heads):
             return [_boxes(row) for row in flat]
         return flat
+
+    def inference_steps(self) -> list[tuple[str, np.ndarray]]:
+        """Array prefix and input of the consecutive passes at inference; recurrent layers remember the one before."""
+        names = ["", *(f"_{number}" for number in range(1, 10))]
+        return [(f"infer{name}", self.arrays[f"input{name}/x"]) for name in names if f"input{name}/x" in self.arrays]
 
     def passes(self) -> list[list[str]]:
         """Array prefixes of the forward-backward passes, one list per update."""
@@ -102,3 +108,28 @@ def _darknets_batchnorm_backward(activation_backward):
         grad_x[...] = grad_x + result if accumulate else result
 
     return backward
+
+
+def use_darknets_recurrent_backward(network: Network) -> None:
+    """Replace the derivative of [rnn] and [crnn] by what Darknet's CPU code does.
+
+    It hands the input's part not the gradient of the state, but what is left of it after the activation of the
+    state's own part (its CUDA code takes both from the state).
+    """
+    for layer in network.layers:
+        if isinstance(layer, HiddenState):
+            layer.backward = partial(_darknets_recurrent_backward, layer)
+
+
+def _darknets_recurrent_backward(layer: HiddenState, grad_output, grad_x) -> None:
+    grad_after, grad_before = layer.grad_states
+    own = layer.self_layer
+    for step in reversed(range(layer.steps)):
+        before, after = layer.states[step], layer.states[step + 1]
+        is_last = step == layer.steps - 1
+        layer.run_backward(layer.output_layer, step, after, layer.at(grad_output, step), grad_after, not is_last)
+        layer.run_backward(own, step, before, grad_after, grad_before if step else None)
+        activated = own.grad_convolved if own.name == "convolutional" else own.grad_pre_activation
+        x, theirs = layer.at(layer.x, step), layer.at(grad_x, step)
+        layer.run_backward(layer.input_layer, step, x, activated, theirs, layer.accumulate[0])
+        grad_after, grad_before = grad_before, grad_after

@@ -20,6 +20,7 @@ def messages(text: str) -> list[str]:
 @pytest.mark.parametrize(
     "text, expected",
     [
+        ("[history]\n", "my.cfg:5  [history] is not supported: it stacks the frames of a training sequence, and even Darknet does not when it detects"),
         ("[convolutoinal]\n", "my.cfg:5  [convolutoinal] is not a known section; did you mean 'convolutional'?"),
         (CONV + "[route]\nlayers=-3\n", "my.cfg:11  [route] layers=-3 names a missing layer; this is layer 1, it can read 0 to 0, or -1 to -1"),
         (CONV + "[route]\nlayers=1\n", "my.cfg:11  [route] layers=1 names a missing layer; this is layer 1, it can read 0 to 0, or -1 to -1"),

@@ -278,6 +278,13 @@ def test_detect_draws_and_prints(job: Path) -> None:
     assert (drawn != cv2.imread("pictures/0.png")).any()
 
 
+def test_detect_without_cfg_and_weights_uses_the_small_detector(job: Path) -> None:
+    Network.from_cfg("shapes.cfg", device="numpy").save_weights("data/shapes.weights")
+    result = run("detect", "pictures/0.png")
+    assert re.search(r"shapes\.cfg   data/shapes\.weights   128x128   12 classes \(.*shapes\.yaml\)", result.stdout)
+    assert Path("predictions/0.png").exists()
+
+
 def test_detect_in_folders_keeps_their_order_and_names(job: Path) -> None:
     (job / "more/deep").mkdir(parents=True)
     for place in ("more/0.png", "more/deep/0.png"):

@@ -104,6 +104,12 @@ def test_a_picture_is_augmented_anew_in_each_epoch(folder):
     assert not np.array_equal(first[1], second[1])
 
 
+def test_pictures_are_augmented_independently(folder):
+    data = Dataset("twice", ["x"] * PICTURES, [folder / "3.png"] * 2)
+    ((_, x, _, _),) = batches(data, 1, batch=2)
+    assert not np.array_equal(x[0], x[1])
+
+
 def test_batch_larger_than_the_data_set(folder):
     ((_, x, _, indices),) = batches(dataset(folder), 1, batch=25)
     assert len(x) == 25 and sorted(Counter(indices).values()) == [2] * 5 + [3] * 5

@@ -173,6 +173,16 @@ def test_resize_written_out_pixel_by_pixel():
     assert np.array_equal(network_input(image, width, height)[0], expected)
 
 
+@pytest.mark.parametrize("old, new", [(2, 42), (240, 416)])
+def test_last_row_and_column_are_the_sources(old, new):
+    # Rounding leaves the last position short of the last pixel here; Darknet's last row is black then.
+    assert np.float32(new - 1) * (np.float32(old - 1) / np.float32(new - 1)) < old - 1
+    image = np.zeros((old, old, 1), np.uint8)
+    image[-1], image[:, -1] = 255, 255
+    out = network_input(image, new, new)[0, 0]
+    assert out[-1, 0] == out[0, -1] == out[-1, -1] == 1
+
+
 def test_same_size_changes_nothing_but_the_scale():
     image = textured(6, 5)
     expected = image.transpose(2, 0, 1)[np.newaxis].astype(np.float32) / np.float32(255)

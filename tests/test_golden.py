@@ -19,9 +19,15 @@ from darkpy.config.cfg import read_cfg
 from darkpy.errors import ConfigError
 from darkpy.layers import registered
 from darkpy.network import Network
+from darkpy.parameters import view
 from tests.backends import BACKENDS
 from tests.conftest import SHARED
-from tests.golden import Case, relative_error, use_darknets_batchnorm_backward
+from tests.golden import (
+    Case,
+    relative_error,
+    use_darknets_batchnorm_backward,
+    use_darknets_recurrent_backward,
+)
 
 FORWARD = 2e-5
 GRADIENT = 1e-4
@@ -43,6 +49,8 @@ FORWARD_ONLY = {
     "act_normalize_channels": "its backward is not the derivative",
     "act_normalize_channels_softmax": "its backward is not the derivative",
     "act_normalize_channels_softmax_maxval": "its backward is not the derivative",
+    "local_avgpool": "its backward divides by the whole window, its forward by the positions inside",
+    "lrn": "its backward leaves out what a value does to its neighbours' divisors",
     "shortcut_per_channel_relu": "the weight gradient ignores the normalisation",
     "shortcut_per_channel_softmax": "the weight gradient ignores the normalisation",
     "shortcut_per_feature_relu": "the weight gradient ignores the normalisation",
@@ -94,23 +102,26 @@ def test_there_are_cases(shared):
 def test_inference(shared, name, device):
     case = case_or_skip(shared, name)
     network = case.network(training=False, device=device, keep_outputs=True)
-    network.forward(case.arrays["input/x"])
-    compared = 0
-    for index, layer in enumerate(network.layers):
-        key = f"infer/{index:03d}/output"
-        if key in case.arrays:
-            assert relative_error(layer.output, case.arrays[key]) < FORWARD, f"layer {index} [{layer.name}]"
-            compared += 1
-    assert compared
+    for prefix, x in case.inference_steps():
+        network.forward(x)
+        compared = 0
+        for index, layer in enumerate(network.layers):
+            key = f"{prefix}/{index:03d}/output"
+            if key in case.arrays:
+                label = f"{prefix} layer {index} [{layer.name}]"
+                assert relative_error(layer.output, case.arrays[key]) < FORWARD, label
+                compared += 1
+        assert compared
 
 
 @pytest.mark.parametrize("device", BACKENDS)
 @pytest.mark.parametrize("name", cases())
 def test_training(shared, name, device):
-    """Everything but the derivative of batch normalisation, which is Darknet's own here: closely."""
+    """Everything closely, with Darknet's own derivative of batch normalisation and of recurrent layers."""
     case = case_or_skip(shared, name)
     network = training_network(case, device)
     use_darknets_batchnorm_backward(network)
+    use_darknets_recurrent_backward(network)
     train(case, network, Comparison(gradients=name not in FORWARD_ONLY))
 
 
@@ -192,15 +203,22 @@ def inject_random_numbers(case: Case, network: Network, prefix: str) -> None:
 def compare_parameter_gradients(case: Case, network: Network, comparison: Comparison) -> None:
     """After the first update's passes; later ones are recorded with the momentum of earlier ones."""
     for index, layer in enumerate(network.layers):
-        for name, recorded in UPDATES.items():
-            keys = [f"train/{index:03d}/{recorded}_full", f"train/{index:03d}/{recorded}"]
+        for parameter in layer.parameters():
+            keys = recorded_updates(index, parameter.name)
             expected = next((case.arrays[key] for key in keys if key in case.arrays), None)
-            gradient = getattr(layer, f"grad_{name}", None)
-            if expected is None or gradient is None:
+            if expected is None:
                 continue
+            gradient = np.asarray(view(layer, parameter.name, "grad_"))
             allowed = comparison.gradient * np.abs(expected).max() + cancellation(layer)
-            error = np.abs(expected.reshape(gradient.shape) + np.asarray(gradient)).max()
-            assert error <= allowed, f"layer {index} [{layer.name}] gradient of {name}"
+            error = np.abs(expected.reshape(gradient.shape) + gradient).max()
+            assert error <= allowed, f"layer {index} [{layer.name}] gradient of {parameter.name}"
+
+
+def recorded_updates(index: int, parameter: str) -> list[str]:
+    """Names of the array with a parameter's update; the parts of recurrent layers have a folder of their own."""
+    part, _, name = parameter.rpartition(".")
+    folder = f"train/{index:03d}/{part.removesuffix('_layer')}".rstrip("/")
+    return [f"{folder}/{UPDATES[name]}_full", f"{folder}/{UPDATES[name]}"] if name in UPDATES else []
 
 
 def cancellation(layer) -> float:
@@ -217,9 +235,13 @@ def compare_weights(case: Case, network: Network, comparison: Comparison) -> Non
     assert network.seen == expected.seen
     start = case.network(training=True, device=network.backend.name)
     rate = float(case.arrays["train/rate"]) / network.options.batch
+    # Darknet updates shared weights once for every layer that uses them.
+    shared = [layer.parameters_of for layer in network.layers]
     for triple in zip(network.layers, expected.layers, start.layers):
+        if triple[0] in shared:
+            continue
         for parameter in triple[0].parameters():
-            found, target, before = (np.asarray(getattr(layer, parameter.name)) for layer in triple)
+            found, target, before = (np.asarray(view(layer, parameter.name)) for layer in triple)
             # The change is as exact as the gradient, the rest as a float32 is.
             allowed = comparison.gradient * np.abs(target - before).max() + WEIGHTS * np.abs(target).max()
             allowed += rate * cancellation(triple[0])

@@ -6,10 +6,12 @@ import pytest
 
 from darkpy.backends.base import CHANNEL_ACTIVATIONS, ELEMENTWISE_ACTIVATIONS
 from darkpy.layers import registered
+from darkpy.layers.recurrent import RecurrentLayer
 from tests import layer_checks
 
 CONV = "[convolutional]\nfilters=4\nsize=3\npad=1\nactivation=leaky\n"
-YOLO = "[convolutional]\nfilters=14\nsize=1\nactivation=linear\n[yolo]\nclasses=2\nmask=0,1\nanchors=3,4,6,5\nnum=2\n"
+CONVOLUTION_14 = "[convolutional]\nfilters=14\nsize=1\nactivation=linear\n"
+YOLO = CONVOLUTION_14 + "[yolo]\nclasses=2\nmask=0,1\nanchors=3,4,6,5\nnum=2\n"
 
 EXAMPLES = {
     "convolutional": CONV,
@@ -26,13 +28,52 @@ EXAMPLES = {
     "scale_channels": CONV + "[avgpool]\n[scale_channels]\nfrom=-2\n",
     "sam": CONV + CONV + "[sam]\nfrom=-2\n",
     "yolo": YOLO,
+    "activation": "[activation]\nactivation=mish\n",
+    "reorg": CONV + "[upsample]\n[reorg]\nstride=2\n",
+    "reorg3d": CONV + "[upsample]\n[reorg3d]\nstride=2\n",
+    "local": "[local]\nfilters=2\nsize=3\npad=1\nactivation=tanh\n",
+    "local_avgpool": "[local_avgpool]\nsize=3\nstride=2\n",
+    "crop": "[crop]\ncrop_height=4\ncrop_width=3\nflip=1\n",
+    "normalization": CONV + "[normalization]\nsize=3\nalpha=.1\n",
+    "l2norm": "[l2norm]\n",
+    "logistic": "[logistic]\n",
+    "empty": CONV + "[empty]\n",
+    "implicit": CONV + "[implicit]\nfilters=4\n[scale_channels]\nfrom=-2\n",
+    "implicit_mul": CONV + "[implicit_mul]\nfilters=4\n[scale_channels]\nfrom=-2\n",
+    "shift_channels": CONV + "[implicit]\nfilters=4\n[route]\nlayers=-2\n[shift_channels]\nfrom=-2\n",
+    "control_channels": CONV + "[implicit]\nfilters=4\n[route]\nlayers=-2\n[control_channels]\nfrom=-2\n",
+    "deconvolutional": "[deconvolutional]\nfilters=4\nsize=3\nstride=2\npadding=1\nactivation=leaky\n",
+    "rnn": "[rnn]\noutput=4\nhidden=3\nactivation=tanh\n",
+    "gru": "[gru]\noutput=4\n",
+    "lstm": "[lstm]\noutput=4\n",
+    "crnn": "[crnn]\noutput=4\nhidden=3\npad=1\nactivation=tanh\n",
+    "region": CONVOLUTION_14 + "[region]\nclasses=2\nnum=2\nanchors=1,1,2,1\nsoftmax=1\n",
+    "Gaussian_yolo": CONVOLUTION_14.replace("14", "22") + "[Gaussian_yolo]\nclasses=2\nnum=2\nanchors=3,4,6,5\n",
+    "detection": "[connected]\noutput=28\n[detection]\nside=2\nclasses=2\nsqrt=1\n",
+    "contrastive": CONV + YOLO + "[route]\nlayers=0\n[contrastive]\nyolo_layer=-2\n",
+    "conv_lstm": "[conv_lstm]\noutput=4\npad=1\npeephole=1\n",
 }
 """A few lines of cfg for every section, for inputs of 3 x 6 x 5."""
 
-FIXED_SIZE = {"connected": "its weights belong to one input size"}
+WEIGHTS = "its weights belong to one input size"
+FIXED_SIZE = {
+    "connected": WEIGHTS,
+    "detection": "its grid has one size, whatever the input's",
+    "local": WEIGHTS,
+    "rnn": WEIGHTS,
+    "gru": WEIGHTS,
+    "lstm": WEIGHTS,
+    "crop": "a part of the input, not a size, is kept",
+}
+DELTA = "its gradient is Darknet's delta, compared with the reference arrays"
 NO_TRUE_GRADIENT = {
+    "logistic": "its gradient is that of the cross-entropy, not of its output",
     "softmax": "its gradient is that of the cross-entropy, not of its output",
-    "yolo": "its gradient is Darknet's delta, compared with the reference arrays",
+    "yolo": DELTA,
+    "region": DELTA,
+    "Gaussian_yolo": DELTA,
+    "detection": DELTA,
+    "contrastive": DELTA,
 }
 
 every_section = pytest.mark.parametrize("section", sorted({cls.names[0] for cls in registered().values()}))
@@ -53,7 +94,8 @@ def test_gradients(section):
     if section in NO_TRUE_GRADIENT:
         pytest.skip(NO_TRUE_GRADIENT[section])
     text = EXAMPLES[section].replace("[cost]\n", "")
-    layer_checks.check_gradients(text)
+    is_recurrent = issubclass(registered()[section], RecurrentLayer)
+    layer_checks.check_gradients(text, time_steps=3 if is_recurrent else 1)
 
 
 @every_section

@@ -229,7 +229,7 @@ def test_settings_follow_the_size_of_the_input(tmp_path):
     "truth, message",
     [
         ([np.zeros((1, 5))], "truth for 1 picture given, 2 went forward"),
-        ([np.zeros((1, 5)), np.zeros((2, 6))], "the truth of picture 1 of the batch has shape (2, 6)"),
+        ([np.zeros((1, 5)), np.zeros((2, 7))], "the truth of picture 1 of the batch has shape (2, 7)"),
         (np.zeros((2, 5)), "the truth of picture 0 of the batch has shape (5,)"),
     ],
 )

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 import numpy as np
 
 if TYPE_CHECKING:
+    from darkpy.backends.base_heads import ContrastiveLoss, DetectionSettings, GaussianLoss, RegionSettings
     from darkpy.backends.base_yolo import LossParts, YoloDecode, YoloLoss
 
 #: An array where the backend computes: numpy.ndarray on the CPU, a device array elsewhere.
@@ -33,6 +34,9 @@ BATCHNORM_EPSILON = 1e-5
 
 #: Added to the sums that normalise channels or the weights of a shortcut (Darknet, activations.c, blas.c).
 NORMALIZATION_EPSILON = 1e-4
+
+#: Truth of a value that a loss leaves out (Darknet, SECRET_NUM).
+IGNORED_TRUTH = -1234.0
 
 #: Activations that need, for their derivative, the value that went in; the others are differentiated from their result.
 _NEED_INPUT = ("gelu", "hard_mish", "mish", "swish")
@@ -593,11 +597,18 @@ class Backend(ABC):
     def softmax_forward(self, x: Array, out: Array, temperature: float) -> None:
         """Softmax of ``x / temperature`` over the last axis; x, out (rows, classes), x may be out."""
 
+    @abstractmethod
+    def grouped_softmax_forward(self, x: Array, out: Array, starts: Any, temperature: float) -> None:
+        """The same within each group of the last axis; ``starts``, a host array, says where the groups begin."""
+
     # --- losses: each writes the gradient and returns the loss, summed over the batch
 
     @abstractmethod
     def cross_entropy(self, output: Array, truth: Array, grad: Array) -> float:
-        """``-sum of truth * log(output)`` of probabilities; ``grad = output - truth``, that of the softmax's input."""
+        """``-sum of truth * log(output)`` of probabilities; ``grad = output - truth``, that of the softmax's input.
+
+        Where truth is -1234, both are 0.
+        """
 
     @abstractmethod
     def binary_cross_entropy(self, output: Array, truth: Array, grad: Array) -> float:
@@ -636,6 +647,86 @@ class Backend(ABC):
 
         Host arrays: boxes (k, 4) as cx, cy, w, h, objectness (k,), probabilities (k, classes), 0 unless above
         ``thresh``.
+        """
+
+    @abstractmethod
+    def region_forward(self, x: Array, out: Array, settings: RegionSettings) -> None:
+        """What [region] does to its input: x (n, anchors * (5 + classes), h, w), out as many values cell by cell.
+
+        That is, out in memory is (n, h, w, anchors, 5 + classes): x, y, w, h as they came, the objectness squashed by
+        the logistic function, the classes by softmax (within each group of the tree), or as they came.
+        """
+
+    @abstractmethod
+    def region_loss(self, output: Array, truth: Sequence[Any], grad: Array, settings: RegionSettings) -> LossParts:
+        """Loss of a [region] head's output, and the gradient of the head's input, in the order of the input.
+
+        ``truth``: per picture a host array (m, 5) of class, cx, cy, w, h.
+        """
+
+    @abstractmethod
+    def region_boxes(self, output: Array, image: int, thresh: float, settings: RegionSettings) -> tuple[Any, Any, Any]:
+        """All boxes of one picture, as :meth:`yolo_boxes` returns them, each with objectness 1.
+
+        With a tree a box has one class at most: the last one whose probability, that of its parents included, is above
+        one half.
+        """
+
+    @abstractmethod
+    def gaussian_yolo_forward(
+        self, x: Array, out: Array, anchors_in_mask: int, classes: int, scale_x_y: float
+    ) -> None:
+        """What [Gaussian_yolo] does to its input: x, out (n, anchors_in_mask * (9 + classes), h, w), x may be out.
+
+        The channels of an anchor are x, its uncertainty, the same of y, w and h, objectness, classes. Logistic on all
+        but w and h; x and y then stretched about 0.5.
+        """
+
+    @abstractmethod
+    def gaussian_yolo_loss(
+        self, output: Array, truth: Sequence[Any], grad: Array, settings: GaussianLoss
+    ) -> LossParts:
+        """Loss of a [Gaussian_yolo] head's output and its gradient; ``truth`` as in :meth:`yolo_loss`."""
+
+    @abstractmethod
+    def gaussian_yolo_boxes(
+        self, output: Array, image: int, thresh: float, settings: GaussianLoss
+    ) -> tuple[Any, Any, Any]:
+        """As :meth:`yolo_boxes`; probabilities are lowered by the mean of a box's uncertainties."""
+
+    @abstractmethod
+    def detection_forward(self, x: Array, out: Array, settings: DetectionSettings) -> None:
+        """What [detection] does to its input: x, out (n, values), softmax over the classes of each cell if wanted.
+
+        The values are the classes of all cells (side^2, classes), then the objectness of all boxes (side^2, num), then
+        the boxes (side^2, num, 4).
+        """
+
+    @abstractmethod
+    def detection_loss(
+        self, output: Array, truth: Any, grad: Array, settings: DetectionSettings, chosen: Any = None
+    ) -> LossParts:
+        """Loss of a [detection] head's output (n, values) and its gradient.
+
+        ``truth``, a host array (n, side^2, 1 + classes + 4): for each cell whether it has an object, its class as
+        one-hot, x and y within the cell, w and h relative to the picture. The box of a cell that fits its object best
+        learns it; ``chosen`` (n, side^2), host integers, names others instead.
+        """
+
+    @abstractmethod
+    def detection_boxes(
+        self, output: Array, image: int, thresh: float, settings: DetectionSettings
+    ) -> tuple[Any, Any, Any]:
+        """All boxes of one picture, as :meth:`yolo_boxes` returns them."""
+
+    @abstractmethod
+    def contrastive_loss(
+        self, embeddings: Array, truth: Sequence[Any], grad: Array, settings: ContrastiveLoss
+    ) -> float:
+        """How far the embeddings (n, anchors * size, h, w) of one object, in several pictures, are from each other.
+
+        ``truth``: per picture a host array (m, 6) of class, cx, cy, w, h, identity; those of a negative identity, or
+        without one, are left out. Writes the gradient of the embeddings; returns the sum of its squares.
         """
 
     # --- optimizers, on flat vectors

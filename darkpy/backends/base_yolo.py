@@ -167,26 +167,37 @@ class PackedTruth(NamedTuple):
     starts: np.ndarray
 
 
-def pack_truth(truth: Sequence[np.ndarray], classes: int, max_boxes: int) -> PackedTruth:
+def pack_truth(truth: Sequence[np.ndarray], classes: int, max_boxes: int, columns: int = 5) -> PackedTruth:
     """Join the pictures' objects, leaving out what no cell can learn.
 
     ``truth``: one array (n_i, 5) per picture, or one array (n, m, 5); rows (class, cx, cy, w, h), relative to the
-    picture. Of each picture the first ``max_boxes`` rows count, up to a row with cx = 0, which ends the list as in
+    picture. A sixth number of a row is the object's identity; it is kept if ``columns`` is 6, and -1 where there is
+    none. Of each picture the first ``max_boxes`` rows count, up to a row with cx = 0, which ends the list as in
     Darknet (forward_yolo_layer). Rows of an unknown class, without area, or centred outside the picture are left out:
     for those Darknet writes outside the cell or infinite gradients.
     """
     chosen = []
-    for rows in truth:
-        rows = np.asarray(rows, np.float32).reshape(-1, 5)[:max_boxes]
+    for given in truth:
+        rows = object_rows(given, columns)[:max_boxes]
         if not rows[:, 1].all():
             rows = rows[: int(np.argmin(rows[:, 1] != 0))]
         chosen.append(rows)
     starts = np.zeros(len(chosen) + 1, np.int64)
     np.cumsum([len(rows) for rows in chosen], out=starts[1:])
-    joined = np.concatenate(chosen) if chosen else np.empty((0, 5), np.float32)
-    label, x, y, w, h = joined.T
+    joined = np.concatenate(chosen) if chosen else np.empty((0, columns), np.float32)
+    label, x, y, w, h = joined[:, :5].T
     usable = (label >= 0) & (label < classes) & (x <= 1) & (x > 0) & (y >= 0) & (y <= 1) & (w > 0) & (h > 0)
     if not usable.all():
         kept_before = np.concatenate([[0], np.cumsum(usable)])
         joined, starts = joined[usable], kept_before[starts]
     return PackedTruth(joined, starts)
+
+
+def object_rows(rows: np.ndarray, columns: int = 5) -> np.ndarray:
+    """The objects of one picture as float32 (m, columns): further columns are cut off, missing ones are -1."""
+    rows = np.asarray(rows, np.float32)
+    rows = rows.reshape(-1, rows.shape[-1] if rows.size else columns)[:, :columns]
+    if rows.shape[1] == columns:
+        return rows
+    missing = np.full((len(rows), columns - rows.shape[1]), -1, np.float32)
+    return np.concatenate([rows, missing], axis=1)

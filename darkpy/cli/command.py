@@ -93,7 +93,7 @@ def without_effect(*names: str, because: str, value: bool = False) -> Callable[[
 
     def note(ctx: click.Context, parameter: click.Parameter, given: Any) -> None:
         if parameter.name and ctx.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
-            flag = max(names, key=len).lstrip("-").replace("-", "_")
+            flag = names[0].lstrip("-").replace("-", "_")
             click.echo(f"-{flag} has no effect: {because}", err=True)
 
     return click.option(*names, is_flag=not value, expose_value=False, hidden=True, callback=note)

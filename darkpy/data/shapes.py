@@ -25,14 +25,14 @@ from darkpy.files import atomic_write
 NAMES = ("circle", "square", "triangle", "star", "cross", "ring", "3", "4", "7", "A", "K", "S")
 """The classes, in order."""
 
-_VERSION = 1  # of the way pictures are drawn; another one means drawing again
+_VERSION = 2  # of the way pictures are drawn; another one means drawing again
 _MARKER = "complete.json"  # written last: without it the folder is not finished
 _SPLITS = ("train", "val")
 
 _SIDES = (160, 176, 192)  # of a picture, pixels
 _JPEG_QUALITY = 92
 _MOST_OBJECTS = 7
-_SMALLEST, _LARGEST = 26.0, 92.0  # of an object, pixels
+_SMALLEST, _LARGEST = 32.0, 100.0  # of an object, pixels
 _TRIES = 12  # places tried for an object before it is left out
 _MOST_HIDDEN = 0.25  # part of an object that later ones may cover
 
@@ -191,7 +191,7 @@ def _place(
     """Coverage (h, w) in 0..1 of an object at a place where it hides no other too much; None if none was found."""
     stencil = _stencil(rng, kind)
     for _ in range(_TRIES):
-        mask = _distort(rng, stencil, len(NAMES[kind]) == 1, width, height)
+        mask = _distort(rng, stencil, width, height)
         solid = mask > 0.5
         if not solid.any():
             continue
@@ -255,13 +255,11 @@ _OUTLINES: dict[str, Callable[[np.random.Generator], list[tuple[float, float]]]]
 }
 
 
-def _distort(
-    rng: np.random.Generator, stencil: NDArray[np.uint8], is_character: bool, width: int, height: int
-) -> Floats:
+def _distort(rng: np.random.Generator, stencil: NDArray[np.uint8], width: int, height: int) -> Floats:
     """The stencil turned, sheared, put in perspective and moved to a random place: coverage (h, w) in 0..1."""
-    size = np.exp(rng.uniform(np.log(_SMALLEST * (1.2 if is_character else 1)), np.log(_LARGEST)))
-    # Characters that are turned too far are others: 7 and L, 4 and h.
-    turn = rng.uniform(-0.45, 0.45) if is_character else rng.uniform(-np.pi, np.pi)
+    size = np.exp(rng.uniform(np.log(_SMALLEST), np.log(_LARGEST)))
+    # Turned further, a square is no square to most people, and a character another one: 7 and L, 4 and h.
+    turn = rng.uniform(-0.5, 0.5)
     stretch = np.exp(rng.uniform(-0.25, 0.25))
     shear = rng.uniform(-0.25, 0.25)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])

@@ -83,6 +83,7 @@ class Graph:
     input_shape: Shape
     layers: list[Layer | None] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
     net_options: Any = None
     seen: int = 0
     seed: int = 0
@@ -206,6 +207,10 @@ class Layer(ABC):
     def problem(self, key: str, message: str) -> None:
         """Report something impossible at the line of ``key``, or of the section where the key is not written."""
         self.graph.problems.append(Problem(self.where(key), f"[{self.section.name}] {message}"))
+
+    def warning(self, key: str, message: str) -> None:
+        """Report something that is possible and probably not what is wanted, at the line of ``key``."""
+        self.graph.warnings.append(Problem(self.where(key), f"[{self.section.name}] {message}"))
 
     def where(self, key: str = "") -> str:
         """``file:line`` of an option, or of the section itself."""

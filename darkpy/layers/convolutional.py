@@ -45,7 +45,7 @@ class Convolutional(Layer):
         groups: int = option(1, minimum=1, help="independent parts the channels are divided into")
         dilation: int = option(1, minimum=1, help="distance between a filter's taps; 1 for size=1")
         cbn: bool = option(False, help="the same as batch_normalize: statistics are taken over each mini-batch")
-        batch_normalize: bool = option(same_as="cbn", help="normalise each channel over the batch, then scale and shift")
+        batch_normalize: bool = option(same_as="cbn", help="normalise each channel over the batch, scale and shift it")
         bias: bool = option(True, help="0 leaves out the bias of a layer without batch normalisation")
         activation: str = activation_option("logistic")
         antialiasing: int = antialiasing_option()
@@ -124,10 +124,8 @@ class Convolutional(Layer):
         owner = named.parameters_of or named
         expected = self._own_parameters(channels)
         if [(p.name, p.shape) for p in owner.parameters()] != [(p.name, p.shape) for p in expected]:
-            self.problem(
-                "share_index",
-                f"layer {index} is no [convolutional] with the same filters, size, groups, batch_normalize and channels",
-            )
+            same = "filters, size, groups, batch_normalize and input channels"
+            self.problem("share_index", f"layer {index} is no [convolutional] of the same {same}")
             return
         self.parameters_of = owner
 

@@ -17,7 +17,11 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from darkpy.backends.numba.jit import compiled, exact
+from darkpy.backends.base import gradient_needs_input
+from darkpy.backends.numba.jit import compiled, entry, exact
+from darkpy.backends.numba.memory import MemoryOperations, flat, shares
+from darkpy.backends.numpy.activations import ActivationOperations as NumpyActivationOperations
+from darkpy.backends.numpy.tiles import Array
 
 LINEAR, LEAKY, RELU, LOGISTIC, SWISH, MISH = range(6)
 
@@ -99,32 +103,32 @@ def relu_derivative(x):
     return ONE if x > ZERO else ZERO
 
 
-@compiled
+@exact
 def logistic(x):
     """1 / (1 + exp(-x))."""
     return ONE / (ONE + exponential(-x))
 
 
-@compiled
+@exact
 def logistic_derivative(y):
     """y (1 - y), of the output."""
     return y * (ONE - y)
 
 
-@compiled
+@exact
 def swish(x):
     """x logistic(x)."""
     return x / (ONE + exponential(-x))
 
 
-@compiled
+@exact
 def swish_derivative(x):
     """s + x s (1 - s) with s = logistic(x)."""
     s = logistic(x)
     return s + x * s * (ONE - s)
 
 
-@compiled
+@exact
 def mish(x):
     """x tanh(log(1 + exp(x))): with e = exp(x), the tanh is (e^2 + 2 e) / (e^2 + 2 e + 2)."""
     e = exponential(MISH_LIMIT if x > MISH_LIMIT else x)
@@ -132,7 +136,7 @@ def mish(x):
     return x * (n / (n + TWO))
 
 
-@compiled
+@exact
 def mish_derivative(x):
     """t + x (1 - t^2) logistic(x) with t = tanh(log(1 + exp(x))), over one denominator."""
     e = exponential(MISH_LIMIT if x > MISH_LIMIT else x)
@@ -208,3 +212,79 @@ def scale_row(row, scale, bias):
     """``row = row * scale + bias``."""
     for i in range(len(row)):
         row[i] = row[i] * scale + bias
+
+
+@compiled
+def write_row(source, target, add):
+    """``target = source``, or ``target += source``; the two must not overlap."""
+    if add:
+        for i in range(len(target)):
+            target[i] += source[i]
+    else:
+        for i in range(len(target)):
+            target[i] = source[i]
+
+
+# --- The operations.
+
+
+@entry
+def activate(values, first, last, code):
+    """``values = activation(values)`` for a part of a flat array."""
+    activate_row(values[first:last], code)
+
+
+@entry
+def differentiate(values, grad_out, grad_x, first, last, code, accumulate, buffer):
+    """``grad_x = grad_out * activation'`` (or +=) for a part of flat arrays; buffer: one row."""
+    for at in range(first, last, ROW):
+        end = min(at + ROW, last)
+        row = buffer[: end - at]
+        row[:] = grad_out[at:end]
+        differentiate_row(row, values[at:end], code)
+        write_row(row, grad_x[at:end], accumulate)
+
+
+class ActivationOperations(MemoryOperations, NumpyActivationOperations):
+    """The activations that have a code, in float32."""
+
+    def activation_forward(self, x: Array, out: Array, activation: str) -> None:
+        """See :meth:`Backend.activation_forward`."""
+        code = CODES.get(activation)
+        if code is None:
+            super().activation_forward(x, out, activation)
+            return
+        source, target, same = flat(x), flat(out), x.ctypes.data == out.ctypes.data
+        ranges = shares(x.size, 4 * self.threads, ROW)
+
+        def task(worker: int, number: int) -> None:
+            first, last = ranges[number]
+            if not same:
+                np.copyto(target[first:last], source[first:last])
+            activate(target, first, last, code)
+
+        self.run(task, len(ranges), 0.5 * x.size)
+
+    def activation_backward(
+        self,
+        x: Array | None,
+        out: Array,
+        grad_out: Array,
+        grad_x: Array,
+        activation: str,
+        accumulate: bool = False,
+    ) -> None:
+        """See :meth:`Backend.activation_backward`."""
+        code = CODES.get(activation)
+        values = x if gradient_needs_input(activation) else out
+        if code is None or values is None:
+            super().activation_backward(x, out, grad_out, grad_x, activation, accumulate)
+            return
+        arrays = [flat(array) for array in (values, grad_out, grad_x)]
+        ranges = shares(out.size, 4 * self.threads, ROW)
+        buffers = self.carve((self.threads, ROW), dtype=np.float32)[0]
+
+        def task(worker: int, number: int) -> None:
+            differentiate(*arrays, *ranges[number], code, accumulate, buffers[worker])
+
+        self.run(task, len(ranges), 1.0 * out.size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from darkpy.backends.numba.activations import activate_row, scale_row
+from darkpy.backends.numba.activations import activate_row, scale_row, write_row
 from darkpy.backends.numba.jit import compiled, entry
 from darkpy.backends.numba.packing import pack_pixels, turn_gradients
 from darkpy.backends.numba.tile import COLUMNS, LANES, multiply_tile, tile_height, turn_block
@@ -77,17 +77,7 @@ def _multiply_rows(weights, weights_at, terms, rows, depth, block, pixels, out, 
                 rows, vectors, weights, weights_at, terms, 1, block, panel, COLUMNS, edge, 0, COLUMNS, depth, False
             )
             for row in range(rows):
-                _write_row(edge[row * COLUMNS : row * COLUMNS + count], out[at + row * plane : at + row * plane + count], add)
-
-
-@compiled
-def _write_row(source, target, add):
-    if add:
-        for i in range(len(target)):
-            target[i] += source[i]
-    else:
-        for i in range(len(target)):
-            target[i] = source[i]
+                write_row(edge[row * COLUMNS : row * COLUMNS + count], out[at + row * plane : at + row * plane + count], add)
 
 
 @compiled
@@ -157,7 +147,7 @@ def add_weight_sums(sums, parts, part_step, terms, filters, filter_, last_filter
                 turn_block(sums, part * part_step + k * padded + f, padded, count, square, 0, LANES)
                 for row in range(min(LANES, last_filter - f)):
                     target = at + (f + row) * terms + k
-                    _write_row(square[row * LANES : row * LANES + count], grad_weights[target : target + count], True)
+                    write_row(square[row * LANES : row * LANES + count], grad_weights[target : target + count], True)
 
 
 @entry

@@ -24,10 +24,14 @@ exact = njit(nogil=True, error_model="numpy", fastmath={"contract"})
 
 
 def discard_outdated_code() -> None:
-    """Remove compiled code in this folder that is older than any of its source files."""
-    folder = Path(__file__).parent
-    newest = max(source.stat().st_mtime for source in folder.glob("*.py"))
-    for index in (folder / "__pycache__").glob("*.nbi"):
+    """Remove compiled code that is older than any source file of this package or of the NumPy backend.
+
+    Functions of the NumPy backend are compiled too, and kept beside their own source.
+    """
+    here = Path(__file__).parent
+    folders = [here, here.parent / "numpy"]
+    newest = max(source.stat().st_mtime for folder in folders for source in folder.glob("*.py"))
+    for index in (index for folder in folders for index in (folder / "__pycache__").glob("*.nbi")):
         try:
             if index.stat().st_mtime < newest:
                 index.unlink()

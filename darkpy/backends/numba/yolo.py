@@ -27,8 +27,12 @@ class YoloOperations(plain.YoloOperations):
     """The YOLO operations with compiled steps; any float type is compiled for when it is first met."""
 
     @staticmethod
+    def _best_objects(boxes: np.ndarray, truth: PackedTruth) -> tuple[np.ndarray, np.ndarray]:
+        return _best_objects(boxes, truth)
+
+    @staticmethod
     def _yolo_background(*arguments: Any) -> None:
-        _match_background(*arguments)
+        _teach_background(*arguments)
 
     @staticmethod
     def _yolo_confident(*arguments: Any) -> None:
@@ -48,17 +52,11 @@ class YoloOperations(plain.YoloOperations):
 
 
 @entry
-def _match_background(
-    output: np.ndarray,
-    boxes: np.ndarray,
-    truth: PackedTruth,
-    grad: np.ndarray,
-    best_iou: np.ndarray,
-    best_truth: np.ndarray,
-    settings: YoloLoss,
-) -> None:
-    """:func:`darkpy.backends.numpy.yolo.match_background`, row of cells by row."""
-    n, anchors, _, height, _ = output.shape
+def _best_objects(boxes: np.ndarray, truth: PackedTruth) -> tuple[np.ndarray, np.ndarray]:
+    """:func:`darkpy.backends.numpy.yolo.best_objects`, row of cells by row."""
+    n, anchors, _, height, width = boxes.shape
+    best_iou = np.zeros((n, anchors, height, width), boxes.dtype)
+    best_truth = np.zeros((n, anchors, height, width), np.int64)
     for picture in range(n):
         objects = truth.rows[truth.starts[picture] : truth.starts[picture + 1]]
         for slot in range(anchors):
@@ -66,13 +64,12 @@ def _match_background(
                 overlap, found = best_iou[picture, slot, row], best_truth[picture, slot, row]
                 x, y = boxes[picture, slot, 0, row], boxes[picture, slot, 1, row]
                 w, h = boxes[picture, slot, 2, row], boxes[picture, slot, 3, row]
-                _best_objects(x, y, w, h, objects, truth.starts[picture], overlap, found)
-                gradient = grad[picture, slot, OBJECTNESS, row]
-                _background_gradient(output[picture, slot, :, row], overlap, gradient, settings)
+                _compare_row(x, y, w, h, objects, truth.starts[picture], overlap, found)
+    return best_iou, best_truth
 
 
 @compiled
-def _best_objects(
+def _compare_row(
     x: np.ndarray,
     y: np.ndarray,
     w: np.ndarray,
@@ -101,6 +98,17 @@ def _best_objects(
             better = iou > overlap[column]
             overlap[column] = iou if better else overlap[column]
             found[column] = first + index if better else found[column]
+
+
+@entry
+def _teach_background(output: np.ndarray, best_iou: np.ndarray, grad: np.ndarray, settings: YoloLoss) -> None:
+    """:func:`darkpy.backends.numpy.yolo.teach_background`, row of cells by row."""
+    n, anchors, _, height, _ = output.shape
+    for picture in range(n):
+        for slot in range(anchors):
+            for row in range(height):
+                gradient = grad[picture, slot, OBJECTNESS, row]
+                _background_gradient(output[picture, slot, :, row], best_iou[picture, slot, row], gradient, settings)
 
 
 @compiled

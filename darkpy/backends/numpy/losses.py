@@ -7,12 +7,9 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from darkpy.backends.base import BATCHNORM_EPSILON
+from darkpy.backends.base import BATCHNORM_EPSILON, IGNORED_TRUTH
 from darkpy.backends.numpy.memory import MemoryOperations
 from darkpy.backends.numpy.tiles import Array
-
-IGNORED_TRUTH = -1234.0
-"""Truth of a value that a masked loss leaves out (Darknet, SECRET_NUM)."""
 
 
 class LossOperations(MemoryOperations):
@@ -47,7 +44,8 @@ class LossOperations(MemoryOperations):
     def cross_entropy(self, output: Array, truth: Array, grad: Array) -> float:
         """See :meth:`Backend.cross_entropy`."""
         np.subtract(output, truth, out=grad)
-        wanted = truth != 0
+        grad[truth == IGNORED_TRUTH] = 0.0
+        wanted = (truth != 0) & (truth != IGNORED_TRUTH)
         smallest = np.finfo(output.dtype).tiny
         return float(-np.sum(truth[wanted] * np.log(np.maximum(output[wanted], smallest)), dtype=np.float64))
 

@@ -17,3 +17,11 @@ class SoftmaxOperations(MemoryOperations):
         out /= temperature
         np.exp(out, out=out)
         out /= out.sum(axis=-1, keepdims=True)
+
+    def grouped_softmax_forward(self, x: Array, out: Array, starts: Array, temperature: float) -> None:
+        """See :meth:`Backend.grouped_softmax_forward`."""
+        sizes = np.diff(np.append(starts, x.shape[-1]))
+        np.subtract(x, np.repeat(np.maximum.reduceat(x, starts, axis=-1), sizes, axis=-1), out=out)
+        out /= temperature
+        np.exp(out, out=out)
+        out /= np.repeat(np.add.reduceat(out, starts, axis=-1), sizes, axis=-1)

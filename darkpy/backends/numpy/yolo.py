@@ -76,9 +76,8 @@ class YoloOperations(MemoryOperations):
         output, grad = (split_anchors(array, slots, settings.classes) for array in (output, grad))
         boxes = predicted_boxes(output, settings.decode())
         grad.fill(0)
-        best_iou = np.zeros_like(output[:, :, OBJECTNESS])
-        best_truth = np.zeros(best_iou.shape, np.int64)
-        self._yolo_background(output, boxes, packed, grad, best_iou, best_truth, settings)
+        best_iou, best_truth = self._best_objects(boxes, packed)
+        self._yolo_background(output, best_iou, grad, settings)
         cells = np.argwhere(best_iou > settings.truth_thresh)
         if len(cells):
             self._yolo_confident(output, boxes, packed.rows, grad, cells, best_iou, best_truth, settings)
@@ -104,8 +103,12 @@ class YoloOperations(MemoryOperations):
         return boxes, objectness, probabilities
 
     @staticmethod
+    def _best_objects(boxes: np.ndarray, truth: PackedTruth) -> tuple[np.ndarray, np.ndarray]:
+        return best_objects(boxes, truth)
+
+    @staticmethod
     def _yolo_background(*arguments: Any) -> None:
-        match_background(*arguments)
+        teach_background(*arguments)
 
     @staticmethod
     def _yolo_confident(*arguments: Any) -> None:
@@ -133,7 +136,8 @@ def split_anchors(array: np.ndarray, anchors: int, classes: int) -> np.ndarray:
 def logistic_in_place(x: np.ndarray) -> None:
     """x = 1 / (1 + exp(-x))."""
     with np.errstate(over="ignore"):
-        np.negative(x, out=x)
+        # Not np.negative: of views with some strides NumPy 2.4 negates only a part in place.
+        np.multiply(x, -1, out=x)
         np.exp(x, out=x)
         x += 1
         np.reciprocal(x, out=x)
@@ -160,36 +164,41 @@ def predicted_boxes(output: np.ndarray, settings: YoloDecode) -> np.ndarray:
     return boxes
 
 
-def match_background(
-    output: np.ndarray,
-    boxes: np.ndarray,
-    truth: PackedTruth,
-    grad: np.ndarray,
-    best_iou: np.ndarray,
-    best_truth: np.ndarray,
-    settings: YoloLoss,
-) -> None:
-    """Teach every anchor of every cell that it sees nothing, except where its box overlaps an object enough.
-
-    Fills the objectness of ``grad``, and for each box the IoU with the best fitting object (0 without overlap) and
-    that object's row. Objects of all classes count, but only for boxes that name any class with some confidence.
-    """
-    for picture in range(len(output)):
+def best_objects(boxes: np.ndarray, truth: PackedTruth) -> tuple[np.ndarray, np.ndarray]:
+    """For each box (n, a, 4, h, w) its IoU with the object that fits it best, 0 without overlap, and that one's row."""
+    n, anchors, _, height, width = boxes.shape
+    best_iou = np.zeros((n, anchors, height, width), boxes.dtype)
+    best_truth = np.zeros(best_iou.shape, np.int64)
+    for picture in range(n):
         for row in range(truth.starts[picture], truth.starts[picture + 1]):
             overlap = iou_with(boxes[picture], truth.rows[row, 1:])
             better = overlap > best_iou[picture]
             best_iou[picture][better] = overlap[better]
             best_truth[picture][better] = row
+    return best_iou, best_truth
+
+
+def teach_background(output: np.ndarray, best_iou: np.ndarray, grad: np.ndarray, settings: YoloLoss) -> None:
+    """Teach every anchor of every cell that it sees nothing, except where its box overlaps an object enough.
+
+    Fills the objectness of ``grad``. Objects of all classes count, but only for boxes that name any class with some
+    confidence.
+    """
     objectness = output[:, :, OBJECTNESS]
     gradient = grad[:, :, OBJECTNESS]
     np.multiply(objectness, settings.obj_normalizer, out=gradient)
-    confident = (output[:, :, CLASS:] > CLASS_MATCH).any(axis=2)
-    fits = confident & (best_iou > settings.ignore_thresh)
+    fits = fitting(output, best_iou, settings)
     if settings.objectness_smooth:
         softer = settings.obj_normalizer * (objectness[fits] - best_iou[fits])
         gradient[fits] = np.minimum(gradient[fits], softer)
     else:
         gradient[fits] = 0
+
+
+def fitting(output: np.ndarray, best_iou: np.ndarray, settings: YoloLoss) -> np.ndarray:
+    """Which boxes (n, a, h, w) overlap an object enough and name any class."""
+    confident = (output[:, :, CLASS:] > CLASS_MATCH).any(axis=2)
+    return confident & (best_iou > settings.ignore_thresh)
 
 
 def iou_with(boxes: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -231,14 +240,19 @@ def loss_parts(squares: np.ndarray, totals: np.ndarray, background: float, setti
     ``giou``) in place of the boxes' share, and the objectness normalizer applied to the rest once more
     (yolo_layer.c, forward_yolo_layer).
     """
-    box, objectness, classification = (float(part) for part in squares)
+    if settings.iou_loss == BoxMeasure.MSE or settings.sum_of_squares:
+        return summed_parts(squares, totals, background)
     count = max(float(totals[COUNT]), 1.0)
-    if settings.iou_loss != BoxMeasure.MSE and not settings.sum_of_squares:
-        fit = totals[GIOU] if settings.iou_loss == BoxMeasure.GIOU else totals[IOU]
-        box = settings.iou_normalizer * float(totals[COUNT] - fit) / count
-        objectness *= settings.obj_normalizer
-        classification *= settings.obj_normalizer
-    averages = totals / count
+    fit = totals[GIOU] if settings.iou_loss == BoxMeasure.GIOU else totals[IOU]
+    box = settings.iou_normalizer * float(totals[COUNT] - fit) / count
+    rest = settings.obj_normalizer * squares[1:]
+    return summed_parts(np.array([box, *rest]), totals, background)
+
+
+def summed_parts(costs: np.ndarray, totals: np.ndarray, background: float) -> LossParts:
+    """The loss that is the sum of these costs of boxes, objectness and classes (3,)."""
+    box, objectness, classification = (float(part) for part in costs)
+    averages = totals / max(float(totals[COUNT]), 1.0)
     return LossParts(
         cost=box + objectness + classification,
         box=box,

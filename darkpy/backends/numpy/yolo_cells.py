@@ -86,17 +86,27 @@ def assign_truths(
     for picture in range(len(output)):
         for index in range(starts[picture], starts[picture + 1]):
             truth = rows[index]
-            # The product is rounded to single precision before it is cut, as in Darknet; the last cell has its edge.
-            column = min(int(np.float32(truth[1] * width)), width - 1)
-            row = min(int(np.float32(truth[2] * height)), height - 1)
+            column, row = cell_of(truth[1], width), cell_of(truth[2], height)
             best = best_anchor(truth, settings)
             for slot in range(len(settings.mask)):
-                anchor = settings.mask[slot]
-                if anchor == best or (
-                    settings.iou_thresh < 1
-                    and shape_similarity(anchor, truth, settings.iou_thresh_kind, settings) > settings.iou_thresh
-                ):
+                if learns(settings.mask[slot], best, truth, settings):
                     train_object(output, boxes, grad, picture, slot, row, column, truth, settings, totals)
+
+
+def cell_of(position: float, cells: int) -> int:
+    """The cell, of a row or column of them, that a relative position lies in; the last cell has its outer edge.
+
+    The product is rounded to single precision before it is cut, as in Darknet.
+    """
+    return min(int(np.float32(position * cells)), cells - 1)
+
+
+def learns(anchor: int, best: int, truth: np.ndarray, settings: YoloLoss) -> bool:
+    """Whether an anchor has the shape of an object whose best anchor is ``best``."""
+    return anchor == best or (
+        settings.iou_thresh < 1
+        and shape_similarity(anchor, truth, settings.iou_thresh_kind, settings) > settings.iou_thresh
+    )
 
 
 def best_anchor(truth: np.ndarray, settings: YoloLoss) -> int:
@@ -136,7 +146,7 @@ def train_object(
     class_id = int(truth[0])
     overlap, generalized = train_box(output, boxes, grad, picture, slot, row, column, truth, settings)
     objectness = double(output[picture, slot, OBJECTNESS, row, column])
-    # With objectness_smooth the value is usually left as match_background found it (Darknet does the same).
+    # With objectness_smooth the value is usually left as teach_background put it (Darknet does the same).
     if not settings.objectness_smooth or grad[picture, slot, OBJECTNESS, row, column] == 0:
         weight = settings.class_multipliers[class_id] * settings.obj_normalizer
         grad[picture, slot, OBJECTNESS, row, column] = weight * (objectness - 1)
@@ -161,9 +171,25 @@ def train_class(
     settings: YoloLoss,
 ) -> None:
     """Gradient of the class probabilities; a second object in the same place changes that of its own class only."""
+    taught = grad[picture, slot, CLASS + class_id, row, column] != 0
+    teach_class(output, grad, picture, slot, row, column, class_id, taught, settings)
+
+
+def teach_class(
+    output: np.ndarray,
+    grad: np.ndarray,
+    picture: int,
+    slot: int,
+    row: int,
+    column: int,
+    class_id: int,
+    taught: bool,
+    settings: YoloLoss,
+) -> None:
+    """Gradient of all class probabilities, or of the object's own where another object has been ``taught`` before."""
     probability = double(output[picture, slot, CLASS + class_id, row, column])
     smoothing = 0.5 * settings.label_smooth_eps
-    if grad[picture, slot, CLASS + class_id, row, column] != 0:
+    if taught:
         gradient = settings.class_multipliers[class_id] * (probability - (1 - smoothing))
         grad[picture, slot, CLASS + class_id, row, column] = gradient
         return
@@ -352,11 +378,14 @@ def double(value: float) -> float:
 
 
 PLAIN_FUNCTIONS: tuple[Callable[..., Any], ...] = (
+    cell_of,
+    learns,
     best_anchor,
     shape_similarity,
     anchor_size,
     train_object,
     train_class,
+    teach_class,
     focal_weight,
     train_box,
     limited,
