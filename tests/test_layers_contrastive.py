@@ -162,6 +162,11 @@ def test_what_is_missing_in_label_files_is_said(tmp_path):
     )
 
 
+@pytest.mark.parametrize("cfg", heads.published("contrastive"))
+def test_published_networks_build(shared, cfg):
+    heads.check_builds(shared / "zoo" / cfg, "contrastive")
+
+
 @pytest.mark.parametrize(
     "old, new, expected",
     [

@@ -74,6 +74,11 @@ def test_learns_and_detects(tmp_path):
     heads.check_learns_and_detects(CFG, tmp_path)
 
 
+@pytest.mark.parametrize("cfg", heads.published("detection"))
+def test_published_networks_build(shared, cfg):
+    heads.check_builds(shared / "zoo" / cfg, "detection")
+
+
 # Truth -----------------------------------------------------------------------------------------------------------
 
 

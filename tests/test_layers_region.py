@@ -99,7 +99,12 @@ def test_gradient_is_that_of_the_loss(tmp_path):
 
 
 def test_learns_and_detects(tmp_path):
-    heads.check_learns_and_detects(CFG, tmp_path)
+    heads.check_learns_and_detects(CFG + "object_scale=5\n", tmp_path)
+
+
+@pytest.mark.parametrize("cfg", heads.published("region"))
+def test_published_networks_build(shared, cfg):
+    heads.check_builds(shared / "zoo" / cfg, "region")
 
 
 # Boxes of any truth ----------------------------------------------------------------------------------------------

@@ -53,23 +53,22 @@ _FLOAT = ir.FloatType()
 _INDEX = ir.IntType(64)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 
+#: Numba's types of the arrays that functions here take.
+FLOATS, TABLE = types.Array(types.float32, 1, "C"), types.Array(types.int64, 1, "C")
+
 
 @intrinsic
-def _multiply_tile(
-    typingctx, rows, vectors, a, a_start, a_row, a_step, b, b_start, b_step, c, c_start, c_row, depth, add
-):
-    index, array = types.intp, types.Array(types.float32, 1, "C")
-    signature = types.void(
-        index, index, array, index, index, index, array, index, index, array, index, index, index, types.boolean
-    )
+def _multiply_tile(typingctx, rows, columns, a, a_at, a_rows, row, b, b_at, b_rows, term, c, c_at, c_row, depth, add):
+    """:func:`multiply_tile`, written out for every size of tile."""
+    index = types.intp
+    a_type = b_type = (FLOATS, index, TABLE, index)
+    signature = types.void(index, index, *a_type, *b_type, FLOATS, index, index, index, types.boolean)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        rows, vectors, a, a_start, a_row, a_step, b, b_start, b_step, c, c_start, c_row, depth, add = arguments
-
-        def address(array: Any, start: Any) -> Any:
-            return builder.gep(context.make_array(signature.args[2])(context, builder, array).data, [start])
-
-        a, b, c = address(a, a_start), address(b, b_start), address(c, c_start)
+        rows, columns, a, a_at, a_rows, row, b, b_at, b_rows, term, c, c_at, c_row, depth, add = arguments
+        vectors = builder.sdiv(builder.add(columns, _INDEX(LANES - 1)), _INDEX(LANES))
+        a, b, c = (_address(context, builder, FLOATS, *pair) for pair in ((a, a_at), (b, b_at), (c, c_at)))
+        a_rows, b_rows = (_address(context, builder, TABLE, *pair) for pair in ((a_rows, row), (b_rows, term)))
         after = builder.append_basic_block("after")
         choice = builder.switch(builder.add(builder.mul(rows, _INDEX(VECTORS + 1)), vectors), after)
         for height in HEIGHTS:
@@ -77,13 +76,25 @@ def _multiply_tile(
                 block = builder.append_basic_block(f"tile_{height}_{width}")
                 choice.add_case(_INDEX(height * (VECTORS + 1) + width), block)
                 builder.position_at_end(block)
-                sums = _sum_products(builder, height, width, _rows(builder, a, a_row, height), a_step, b, b_step, depth)
-                _write(builder, sums, _rows(builder, c, c_row, height), add)
+                starts = [_moved(builder, a, a_rows, _INDEX(number)) for number in range(height)]
+                sums = _sum_products(builder, starts, b, b_rows, width, depth)
+                inside = _lanes_before(builder, builder.sub(columns, _INDEX((width - 1) * LANES)))
+                _write(builder, sums, _rows(builder, c, c_row, height), inside, add)
                 builder.branch(after)
         builder.position_at_end(after)
         return context.get_dummy_value()
 
     return signature, generate
+
+
+def _address(context: Any, builder: ir.IRBuilder, kind: Any, array: Any, at: Any) -> Any:
+    """Address of element ``at`` of a flat array."""
+    return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
+
+
+def _moved(builder: ir.IRBuilder, address: Any, table: Any, number: Any) -> Any:
+    """The address moved on by entry ``number`` of a table."""
+    return builder.gep(address, [builder.load(builder.gep(table, [number]))])
 
 
 def _rows(builder: ir.IRBuilder, start: Any, step: Any, count: int) -> list[Any]:
@@ -105,30 +116,27 @@ def _broadcast(builder: ir.IRBuilder, value: Any) -> Any:
 
 
 def _sum_products(
-    builder: ir.IRBuilder, height: int, width: int, a_rows: list[Any], a_step: Any, b: Any, b_step: Any, depth: Any
+    builder: ir.IRBuilder, a_rows: list[Any], b: Any, b_rows: Any, width: int, depth: Any
 ) -> list[list[Any]]:
-    """Emit the loop over the terms of the sums (at least one); returns the sums, a vector each."""
+    """Emit the loop over the terms of the sums (at least one); returns the sums, ``width`` vectors per row."""
     multiply_add = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), f"llvm.fmuladd.v{LANES}f32"
     )
     before, loop, done = builder.block, builder.append_basic_block("term"), builder.append_basic_block("summed")
     builder.branch(loop)
     builder.position_at_end(loop)
-    term, a_offset, b_row = builder.phi(_INDEX), builder.phi(_INDEX), builder.phi(b.type)
-    sums = [[builder.phi(_VECTOR) for _ in range(width)] for _ in range(height)]
+    term = builder.phi(_INDEX)
+    sums = [[builder.phi(_VECTOR) for _ in range(width)] for _ in a_rows]
+    b_row = _moved(builder, b, b_rows, term)
     columns = [builder.load(_vector_at(builder, b_row, number), align=4) for number in range(width)]
     results = []
-    for row in range(height):
-        factor = _broadcast(builder, builder.load(builder.gep(a_rows[row], [a_offset]), align=4))
+    for row, start in enumerate(a_rows):
+        factor = _broadcast(builder, builder.load(builder.gep(start, [term]), align=4))
         results.append([builder.call(multiply_add, [factor, columns[i], sums[row][i]]) for i in range(width)])
     next_term = builder.add(term, _INDEX(1))
-    recurrences = [
-        (term, _INDEX(0), next_term),
-        (a_offset, _INDEX(0), builder.add(a_offset, a_step)),
-        (b_row, b, builder.gep(b_row, [b_step])),
-    ]
-    for row in range(height):
-        recurrences += [(sums[row][i], ir.Constant(_VECTOR, None), results[row][i]) for i in range(width)]
+    recurrences = [(term, _INDEX(0), next_term)]
+    for old, new in zip(sums, results):
+        recurrences += [(old[i], ir.Constant(_VECTOR, None), new[i]) for i in range(width)]
     for phi, first, following in recurrences:
         phi.add_incoming(first, before)
         phi.add_incoming(following, loop)
@@ -137,34 +145,130 @@ def _sum_products(
     return results
 
 
-def _write(builder: ir.IRBuilder, sums: list[list[Any]], c_rows: list[Any], add: Any) -> None:
-    """Emit ``c += sums`` if ``add``, else ``c = sums``."""
+def _write(builder: ir.IRBuilder, sums: list[list[Any]], c_rows: list[Any], inside: Any, add: Any) -> None:
+    """Emit ``c += sums`` if ``add``, else ``c = sums``; of the last vector only the lanes ``inside``."""
     with builder.if_else(add) as (adding, writing):
         for branch, adds in ((adding, True), (writing, False)):
             with branch:
                 for row, address in zip(sums, c_rows):
                     for number, value in enumerate(row):
-                        target = _vector_at(builder, address, number)
-                        if adds:
-                            value = builder.fadd(builder.load(target, align=4), value)
-                        builder.store(value, target, align=4)
+                        mask = inside if number == len(row) - 1 else None
+                        _store_vector(builder, value, _vector_at(builder, address, number), mask, adds)
+
+
+def _store_vector(builder: ir.IRBuilder, value: Any, target: Any, mask: Any, adds: bool) -> None:
+    """Emit a store of all lanes, or of those in the mask; or an addition to what is there."""
+    if mask is None:
+        if adds:
+            value = builder.fadd(builder.load(target, align=4), value)
+        builder.store(value, target, align=4)
+        return
+    # LLVM gives these names their present form, whatever its version.
+    suffix, alignment = f"v{LANES}f32.p0v{LANES}f32", ir.IntType(32)(4)
+    if adds:
+        kind = ir.FunctionType(_VECTOR, [target.type, alignment.type, mask.type, _VECTOR])
+        masked_load = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.load.{suffix}")
+        value = builder.fadd(builder.call(masked_load, [target, alignment, mask, ir.Constant(_VECTOR, None)]), value)
+    kind = ir.FunctionType(ir.VoidType(), [_VECTOR, target.type, alignment.type, mask.type])
+    masked_store = cgutils.get_or_insert_function(builder.module, kind, f"llvm.masked.store.{suffix}")
+    builder.call(masked_store, [value, target, alignment, mask])
+
+
+def _lanes_before(builder: ir.IRBuilder, count: Any) -> Any:
+    """Mask of the lanes with a number below ``count``."""
+    numbers = ir.VectorType(_INDEX, LANES)
+    undefined = ir.Constant(numbers, ir.Undefined)
+    first = builder.insert_element(undefined, count, ir.IntType(32)(0))
+    counts = builder.shuffle_vector(first, undefined, _selection([0] * LANES))
+    return builder.icmp_signed("<", ir.Constant(numbers, list(range(LANES))), counts)
+
+
+@intrinsic
+def load(typingctx, array, at):
+    """``array[at]`` for an ``at`` that is not negative: loops with an ordinary index that might be do not vectorise."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        return builder.load(_address(context, builder, array, *arguments))
+
+    return array.dtype(array, types.intp), generate
+
+
+@intrinsic
+def store(typingctx, array, at, value):
+    """``array[at] = value`` for an ``at`` that is not negative."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        target, at, value = arguments
+        builder.store(value, _address(context, builder, array, target, at))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, array.dtype), generate
 
 
 @intrinsic
 def copy_columns(typingctx, source, source_at, target, target_at):
     """``target[target_at : target_at + COLUMNS] = source[source_at : source_at + COLUMNS]``."""
-    array = types.Array(types.float32, 1, "C")
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         source, source_at, target, target_at = arguments
-        origin = builder.gep(context.make_array(array)(context, builder, source).data, [source_at])
-        destination = builder.gep(context.make_array(array)(context, builder, target).data, [target_at])
+        origin = _address(context, builder, FLOATS, source, source_at)
+        destination = _address(context, builder, FLOATS, target, target_at)
         vectors = [builder.load(_vector_at(builder, origin, number), align=4) for number in range(VECTORS)]
         for number, vector in enumerate(vectors):
             builder.store(vector, _vector_at(builder, destination, number), align=4)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, array, types.intp), generate
+    return types.void(FLOATS, types.intp, FLOATS, types.intp), generate
+
+
+@intrinsic
+def copy_every_other(typingctx, source, source_at, target, target_at):
+    """``target[target_at + i] = source[source_at + 2 * i]`` for i < LANES; reads one number more than that."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        source, source_at, target, target_at = arguments
+        origin = _address(context, builder, FLOATS, source, source_at)
+        pair = [builder.load(_vector_at(builder, origin, number), align=4) for number in range(2)]
+        chosen = builder.shuffle_vector(*pair, _selection(list(range(0, 2 * LANES, 2))))
+        target = _vector_at(builder, _address(context, builder, FLOATS, target, target_at), 0)
+        builder.store(chosen, target, align=4)
+        return context.get_dummy_value()
+
+    return types.void(FLOATS, types.intp, FLOATS, types.intp), generate
+
+
+@intrinsic
+def write_columns(typingctx, source, source_at, target, target_at, count, add):
+    """``target[target_at : target_at + count]`` = (or +=) as many of the source; count at most COLUMNS, maybe negative.
+
+    Whole vectors of the source are read.
+    """
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        source, source_at, target, target_at, count, add = arguments
+        origin = _address(context, builder, FLOATS, source, source_at)
+        destination = _address(context, builder, FLOATS, target, target_at)
+        with builder.if_else(add) as (adding, writing):
+            for branch, adds in ((adding, True), (writing, False)):
+                with branch:
+                    for number in range(VECTORS):
+                        mask = _lanes_before(builder, builder.sub(count, _INDEX(number * LANES)))
+                        value = builder.load(_vector_at(builder, origin, number), align=4)
+                        _store_vector(builder, value, _vector_at(builder, destination, number), mask, adds)
+        return context.get_dummy_value()
+
+    return types.void(FLOATS, types.intp, FLOATS, types.intp, types.intp, types.boolean), generate
+
+
+@intrinsic
+def set_zero(typingctx, target, at):
+    """``target[at] = 0``, in a loop that shall stay one: for a few places far apart, vector code is slower."""
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        builder.store(_FLOAT(0), _address(context, builder, FLOATS, *arguments)).volatile = True
+        return context.get_dummy_value()
+
+    return types.void(FLOATS, types.intp), generate
 
 
 @intrinsic
@@ -173,22 +277,22 @@ def turn_block(typingctx, source, source_at, source_row, rows, target, target_at
 
     Of the source only the first ``rows`` rows are read; for i beyond them, the target gets the last of these again.
     """
-    array, index = types.Array(types.float32, 1, "C"), types.intp
+    index = types.intp
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         source, source_at, source_row, rows, target, target_at, target_row = arguments
-        row = builder.gep(context.make_array(array)(context, builder, source).data, [source_at])
+        row = _address(context, builder, FLOATS, source, source_at)
         vectors = []
         for i in range(LANES):
             vectors.append(builder.load(builder.bitcast(row, _VECTOR.as_pointer()), align=4))
             step = builder.select(builder.icmp_signed("<", _INDEX(i + 1), rows), source_row, _INDEX(0))
             row = builder.gep(row, [step])
-        destination = builder.gep(context.make_array(array)(context, builder, target).data, [target_at])
+        destination = _address(context, builder, FLOATS, target, target_at)
         for vector, address in zip(_transposed(builder, vectors), _rows(builder, destination, target_row, LANES)):
             builder.store(vector, builder.bitcast(address, _VECTOR.as_pointer()), align=4)
         return context.get_dummy_value()
 
-    return types.void(array, index, index, index, array, index, index), generate
+    return types.void(FLOATS, index, index, index, FLOATS, index, index), generate
 
 
 def _transposed(builder: ir.IRBuilder, vectors: list[Any]) -> list[Any]:
@@ -213,27 +317,45 @@ def _selection(lanes: list[int]) -> Any:
 
 
 @intrinsic
-def set_zero(typingctx, target, at):
-    """``target[at] = 0``, in a loop that shall stay one: for a few places far apart, vector code is slower."""
-    array = types.Array(types.float32, 1, "C")
+def deal_pairs(typingctx, values, at, places, target, upper, lower):
+    """Each of LANES values goes to one of the four places of its 2 x 2 block, the other three become 0.
+
+    ``values[at + i]``, by place ``places[at + i]`` (0 to 3, uint8), to ``target[upper + 2 * i]``, the number after it,
+    ``target[lower + 2 * i]``, or the number after that.
+    """
+    bytes_ = types.Array(types.uint8, 1, "C")
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        address = builder.gep(context.make_array(array)(context, builder, arguments[0]).data, [arguments[1]])
-        builder.store(_FLOAT(0), address).volatile = True
+        values, at, places, target, upper, lower = arguments
+        value = builder.load(_vector_at(builder, _address(context, builder, FLOATS, values, at), 0), align=4)
+        numbers = ir.VectorType(ir.IntType(8), LANES)
+        place = builder.bitcast(_address(context, builder, bytes_, places, at), numbers.as_pointer())
+        place = builder.load(place, align=1)
+        dealt = []
+        for number in range(4):
+            chosen = builder.icmp_unsigned("==", place, ir.Constant(numbers, [number] * LANES))
+            dealt.append(builder.select(chosen, value, ir.Constant(_VECTOR, None)))
+        mixed = [lane // 2 + LANES * (lane % 2) for lane in range(2 * LANES)]
+        for pair, start in ((dealt[:2], upper), (dealt[2:], lower)):
+            address = _address(context, builder, FLOATS, target, start)
+            for half in range(2):
+                lanes = _selection(mixed[half * LANES : (half + 1) * LANES])
+                builder.store(builder.shuffle_vector(*pair, lanes), _vector_at(builder, address, half), align=4)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp), generate
+    return types.void(FLOATS, types.intp, bytes_, FLOATS, types.intp, types.intp), generate
 
 
 @compiled
-def multiply_tile(rows, vectors, a, a_start, a_row, a_step, b, b_start, b_step, c, c_start, c_row, depth, add):
-    """``c[i, j] (+)= sum over k < depth of a[i, k] b[k, j]``, ``rows`` x ``vectors * LANES`` of it; depth > 0.
+def multiply_tile(rows, columns, a, a_at, a_rows, row, b, b_at, b_rows, term, c, c_at, c_row, depth, add):
+    """``c[i, j] (+)= sum over k < depth of a[i, k] b[k, j]`` for i < rows, j < columns; depth > 0.
 
-    Arrays are flat float32. Element (i, k) of A is ``a[a_start + i * a_row + k * a_step]``, element (k, j) of B
-    ``b[b_start + k * b_step + j]``, element (i, j) of C ``c[c_start + i * c_row + j]``. C is added to if ``add``.
-    ``rows`` must be one of ``HEIGHTS``, ``vectors`` at most ``VECTORS``.
+    The rows of A and B may lie anywhere: element (i, k) of A is ``a[a_at + a_rows[row + i] + k]``, element (k, j) of B
+    ``b[b_at + b_rows[term + k] + j]``; whole vectors of it are read. Element (i, j) of C is ``c[c_at + i * c_row +
+    j]``, added to if ``add``. All arrays are flat: a, b and c float32, the tables int64. ``rows`` is one of
+    ``HEIGHTS``, ``columns`` at most ``COLUMNS``.
     """
-    _multiply_tile(rows, vectors, a, a_start, a_row, a_step, b, b_start, b_step, c, c_start, c_row, depth, add)
+    _multiply_tile(rows, columns, a, a_at, a_rows, row, b, b_at, b_rows, term, c, c_at, c_row, depth, add)
 
 
 @compiled

@@ -117,15 +117,16 @@ def fit(boxes: np.ndarray, targets: np.ndarray, settings: DetectionSettings) -> 
     x, y, w, h = np.moveaxis(boxes, -1, 0)
     target_x, target_y, target_w, target_h = targets.T[:, :, None]
     x, y, target_x, target_y = (position / settings.side for position in (x, y, target_x, target_y))
-    if settings.sqrt:
-        w, h = w * w, h * h
-    across = np.minimum(x + w / 2, target_x + target_w / 2) - np.maximum(x - w / 2, target_x - target_w / 2)
-    down = np.minimum(y + h / 2, target_y + target_h / 2) - np.maximum(y - h / 2, target_y - target_h / 2)
-    common = np.maximum(across, 0) * np.maximum(down, 0)
-    union = w * h + target_w * target_h - common
-    overlap = np.divide(common, union, out=np.zeros_like(common), where=(common > 0) & (union != 0))
-    squares = (x - target_x) ** 2 + (y - target_y) ** 2 + (w - target_w) ** 2 + (h - target_h) ** 2
-    return overlap, np.sqrt(squares)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if settings.sqrt:
+            w, h = w * w, h * h
+        across = np.minimum(x + w / 2, target_x + target_w / 2) - np.maximum(x - w / 2, target_x - target_w / 2)
+        down = np.minimum(y + h / 2, target_y + target_h / 2) - np.maximum(y - h / 2, target_y - target_h / 2)
+        common = np.maximum(across, 0) * np.maximum(down, 0)
+        union = w * h + target_w * target_h - common
+        overlap = np.divide(common, union, out=np.zeros_like(common), where=(common > 0) & (union != 0))
+        squares = (x - target_x) ** 2 + (y - target_y) ** 2 + (w - target_w) ** 2 + (h - target_h) ** 2
+        return overlap, np.sqrt(squares)
 
 
 def best_box(
