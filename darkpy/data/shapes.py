@@ -25,14 +25,14 @@ from darkpy.files import atomic_write
 NAMES = ("circle", "square", "triangle", "star", "cross", "ring", "3", "4", "7", "A", "K", "S")
 """The classes, in order."""
 
-_VERSION = 2  # of the way pictures are drawn; another one means drawing again
+_VERSION = 3  # of the way pictures are drawn; another one means drawing again
 _MARKER = "complete.json"  # written last: without it the folder is not finished
 _SPLITS = ("train", "val")
 
 _SIDES = (160, 176, 192)  # of a picture, pixels
 _JPEG_QUALITY = 92
 _MOST_OBJECTS = 7
-_SMALLEST, _LARGEST = 32.0, 100.0  # of an object, pixels
+_SMALLEST, _LARGEST = 36.0, 100.0  # of an object, pixels
 _TRIES = 12  # places tried for an object before it is left out
 _MOST_HIDDEN = 0.25  # part of an object that later ones may cover
 
@@ -221,7 +221,7 @@ def _stencil(rng: np.random.Generator, kind: int) -> NDArray[np.uint8]:
 def _write_character(rng: np.random.Generator, stencil: NDArray[np.uint8], text: str) -> None:
     """A character in one of OpenCV's typefaces, as high as the other objects."""
     face = int(rng.choice(_TYPEFACES))
-    thickness = int(rng.integers(4, 12))
+    thickness = int(rng.integers(6, 15))
     (_, natural_height), _ = cv2.getTextSize(text, face, 1.0, 1)
     scale = (2 * _REACH - thickness) / natural_height
     (width, height), _ = cv2.getTextSize(text, face, scale, thickness)
@@ -261,11 +261,11 @@ def _distort(rng: np.random.Generator, stencil: NDArray[np.uint8], width: int, h
     # Turned further, a square is no square to most people, and a character another one: 7 and L, 4 and h.
     turn = rng.uniform(-0.5, 0.5)
     stretch = np.exp(rng.uniform(-0.25, 0.25))
-    shear = rng.uniform(-0.25, 0.25)
+    shear = rng.uniform(-0.2, 0.2)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     shape = rotation @ np.array([[stretch, shear], [0, 1 / stretch]])
     corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
-    quad = (corners + rng.uniform(-0.14, 0.14, (4, 2))) @ shape.T * size / 2
+    quad = (corners + rng.uniform(-0.1, 0.1, (4, 2))) @ shape.T * size / 2
     reach = np.abs(quad).max(axis=0)
     room = np.array([width, height]) / 2 - reach - 1
     if (room < 0).any():
