@@ -398,12 +398,9 @@ class Row:
 
 def measure(job: Job, columns: Sequence[str], runs: int) -> Row:
     """One row: all columns, each in its process, in turns."""
-    started, before = time.perf_counter(), foreign_seconds()
+    began = Moment.now()
     results = take_turns(job, columns, runs)
-    elapsed, after = time.perf_counter() - started, foreign_seconds()
-    if before is None or after is None:
-        return Row(results, None)
-    return Row(results, max(after - before, 0.0) / (elapsed * (os.cpu_count() or 1)))
+    return Row(results, began.disturbance_since())
 
 
 def take_turns(job: Job, columns: Sequence[str], runs: int) -> dict[str, Measurement | Failure]:
@@ -419,15 +416,30 @@ def take_turns(job: Job, columns: Sequence[str], runs: int) -> dict[str, Measure
         return {column: contestant.result() for column, contestant in contestants.items()}
 
 
-def foreign_seconds() -> float | None:
-    """Core time others have used since the machine started: all there was, less this process's and its ended ones'."""
-    statistics_file = Path("/proc/stat")
-    if not statistics_file.is_file():
-        return None
-    user, nice, system, _, _, irq, softirq, steal = map(int, statistics_file.read_text().split()[1:9])
-    busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return busy - sum(usage.ru_utime + usage.ru_stime for usage in usages)
+@dataclass(frozen=True)
+class Moment:
+    """A time by the clock, and the core time that other programs had used by then (None: unknown), in seconds."""
+
+    clock: float
+    foreign: float | None
+
+    @classmethod
+    def now(cls) -> Moment:
+        """Other programs' time is all there was, less that of this process and of its ended children."""
+        kernel = Path("/proc/stat")
+        if not kernel.is_file():
+            return cls(time.perf_counter(), None)
+        user, nice, system, _, _, irq, softirq, steal = map(int, kernel.read_text(encoding="utf-8").split()[1:9])
+        busy = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+        usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        return cls(time.perf_counter(), busy - sum(usage.ru_utime + usage.ru_stime for usage in usages))
+
+    def disturbance_since(self) -> float | None:
+        """Share of all cores that other programs have taken since; None if it cannot be known."""
+        end = Moment.now()
+        if self.foreign is None or end.foreign is None:
+            return None
+        return max(end.foreign - self.foreign, 0.0) / ((end.clock - self.clock) * (os.cpu_count() or 1))
 
 
 # The tables --------------------------------------------------------------------------------------------------------
@@ -509,10 +521,12 @@ Clock = dict[tuple[int, str], list[float]]
 def show_layers(subject: Subject, device: str, runs: int, console: Console) -> None:
     """Print where darkpy's time goes, layer by layer."""
     forward, training = jobs_of(subject, device)
+    began = Moment.now()
     with console.status(subject.name):
         layers, inference, _ = layer_times(forward, runs)
         _, step, around = layer_times(training, runs)
-    title = f"{subject.name}: ms of each layer, median of {runs} calls; GFLOP/s at inference"
+    disturbance = began.disturbance_since()
+    title = f"{subject.name}: ms of each layer, median of {runs} calls; GFLOP/s as if by the direct method"
     table = new_table(title, "layer", "type", "form", "output")
     for name in ("forward\nbatch 1", "GFLOP/s", f"step, batch {training.batch}\nforward", "backward"):
         table.add_column(name, justify="right", vertical="bottom")
@@ -528,7 +542,7 @@ def show_layers(subject: Subject, device: str, runs: int, console: Console) -> N
     table.add_row("all", "", "", "", totals[0], "", *totals[1:])
     console.print(table)
     parts = ", ".join(f"{name} {milliseconds(seconds)}" for name, seconds in around.items())
-    console.print(f"of the step besides, ms: {parts}\n")
+    console.print(f"of the step besides, ms: {parts}; other work: {percent(disturbance)}\n")
 
 
 def layer_times(job: Job, runs: int) -> tuple[list[Layer], dict[tuple[int, str], float], dict[str, float]]:

@@ -9,7 +9,16 @@ import numpy as np
 from darkpy.backends.numba.activations import activate_row, scale_row
 from darkpy.backends.numba.jit import compiled, entry
 from darkpy.backends.numba.packing import clear_pixels, fill_band, pack_panels, turn_gradients
-from darkpy.backends.numba.tile import COLUMNS, LANES, load, multiply_tile, store, tile_height, turn_block, write_columns
+from darkpy.backends.numba.tile import (
+    COLUMNS,
+    LANES,
+    load,
+    multiply_tile,
+    store,
+    tile_height,
+    turn_block,
+    write_columns,
+)
 
 #: Terms of a block of panels, and its numbers: half of a second-level cache of 1 MiB.
 PANEL_TERMS = 512

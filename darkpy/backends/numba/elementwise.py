@@ -7,6 +7,7 @@ memory bandwidth of several cores.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ class ElementwiseOperations(MemoryOperations, NumpyElementwiseOperations):
         else:
             self.copy(source, out)
 
-    def _divide(self, function: Callable[[slice], object], array: Array) -> None:
+    def _divide(self, function: Callable[[Any], object], array: Array) -> None:
         """Call the function with ranges of the first axis, on several threads if the array is large."""
         if array.ndim == 0:
             function(...)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import sqrt
 
 import numpy as np
@@ -61,7 +62,7 @@ class OptimizerOperations(MemoryOperations, NumpyOptimizerOperations):
         factors = [np.float32(number) for number in numbers]
         self._divide_vectors(lambda *parts: step_adam(*parts, *factors), arrays)
 
-    def _divide_vectors(self, function, arrays: list[Array]) -> None:
+    def _divide_vectors(self, function: Callable[..., object], arrays: list[Array]) -> None:
         ranges = shares(arrays[0].size, self.threads)
 
         def task(worker: int, number: int) -> None:
