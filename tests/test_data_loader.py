@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import threading
 import time
 from collections import Counter
@@ -309,7 +310,15 @@ def test_errors_of_the_threads_reach_the_consumer(folder, workers):
     assert loader_threads() == []
 
 
-def test_interrupt_while_waiting(folder, monkeypatch):
+@pytest.fixture
+def ctrl_c_interrupts():
+    """A test run started in the background inherits that SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_interrupt_while_waiting(folder, monkeypatch, ctrl_c_interrupts):
     import _thread
 
     import darkpy.data.loader as module
