@@ -17,6 +17,7 @@ from darkpy.training.text import duration
 
 CFG = "cfg/shapes.cfg"
 PICTURES = 6
+EPOCHS = 8  # between two evaluations: they take time from a job that is to be short
 
 
 def show(*command: str) -> None:
@@ -32,7 +33,7 @@ def run(*command: str) -> None:
 def main() -> int:
     began = time.perf_counter()
     show("detector", "train", CFG)
-    result = train(TrainingSettings(cfg=CFG), create_progress())
+    result = train(TrainingSettings(cfg=CFG, epochs=EPOCHS), create_progress())
     if result.outcome is not Outcome.FINISHED:
         return 130
     # The run folder's copy: the network that was trained, whatever becomes of the file.
