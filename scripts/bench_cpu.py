@@ -63,7 +63,7 @@ TURN_SECONDS = 0.3
 PAUSE_SECONDS = 0.05  # before a turn: the thread pools of the one before spin for a while, then sleep
 BOXES_PER_PICTURE = 12
 TRAINING_BATCH = 8
-TABLE_WIDTH = 110  # where there is no terminal to ask
+TABLE_WIDTH = 110  # at least: a figure that is cut off is worse than a line that is
 QUIET = 0.05  # a greater share of the cores in other hands disturbs
 PEER_RATE = 1e-9  # of PyTorch's updates: the sum of squares is no loss to learn from
 
@@ -449,13 +449,14 @@ def compare(subjects: Sequence[Subject], device: str, runs: int, console: Consol
     """Print the table; returns why cells of darkpy's column are empty."""
     has_torch = importlib.util.find_spec("torch") is not None
     columns = [column for column in COLUMNS if column not in PEERS or has_torch]
-    table = new_table(f"ms: median of {runs} turns; MB: peak memory of the process", "network", "pass", "batch")
+    title = f"median of {runs} turns; MB: peak memory of the process; ratio: darkpy / PyTorch's better layout"
+    table = new_table(title, "network", "pass", "batch")
     for column in columns:
         name, _, layout = column.partition(" ")
         table.add_column(f"{name}\n{layout}\nms", justify="right", no_wrap=True, vertical="bottom")
         table.add_column("MB", justify="right", no_wrap=True, vertical="bottom")
     if has_torch:
-        table.add_column("darkpy /\nbest of\nPyTorch", justify="right", vertical="bottom")
+        table.add_column("ratio", justify="right", vertical="bottom")
     table.add_column("other\nwork", justify="right", vertical="bottom")
     reasons: dict[str, str] = {}
     disturbed = False
@@ -509,7 +510,7 @@ def ratio(results: dict[str, Measurement | Failure]) -> str:
     """darkpy's time divided by that of PyTorch's better layout."""
     ours = results["darkpy"]
     peers = [result.seconds for column in PEERS if isinstance(result := results.get(column), Measurement)]
-    if isinstance(ours, Failure) or not peers:
+    if isinstance(ours, Failure) or len(peers) < len(PEERS):
         return "-"
     value = ours.seconds / min(peers)
     return f"[{'green' if value <= 1 else 'yellow'}]{value:.2f}[/]"
@@ -635,7 +636,8 @@ def find_subjects(names: Sequence[str]) -> list[Subject]:
 @click.option("--device", default="cpu", show_default=True, type=click.Choice(DEVICES), help="Where darkpy computes.")
 def main(runs: int, names: tuple[str, ...], layers: bool, device: str) -> None:
     """Time and peak memory of darkpy on this machine's CPU, beside PyTorch where that is installed."""
-    console = Console(width=None if sys.stdout.isatty() else TABLE_WIDTH, highlight=False)
+    console = Console(highlight=False)
+    console.width = max(console.width, TABLE_WIDTH)
     subjects = find_subjects(names)
     console.print(escape(machine()))
     for subject in SUBJECTS:
