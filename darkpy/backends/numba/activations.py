@@ -60,7 +60,7 @@ def _float_of_bits(typingctx, bits):
 
 @exact
 def exponential(x):
-    """exp(x) within one unit in the last place; 0 below -87.3, 2.2e38 above 88.3; NaN stays NaN.
+    """exp(x) within two units in the last place; 0 below -87.3, 2.2e38 above 88.3; NaN stays NaN.
 
     exp(x) = 2^n exp(r), with n the whole number nearest to x / log 2, and exp(r) a polynomial (Cephes, expf).
     """

@@ -6,13 +6,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from darkpy.backends.numba.activations import activate_row, scale_row
+from darkpy.backends.numba.activations import LINEAR, activate_row, scale_row
 from darkpy.backends.numba.jit import compiled, entry
 from darkpy.backends.numba.packing import clear_pixels, fill_band, pack_panels, turn_gradients
 from darkpy.backends.numba.tile import (
     COLUMNS,
     LANES,
     load,
+    merge_columns,
     multiply_tile,
     store,
     tile_height,
@@ -33,13 +34,14 @@ PATCH_ROW = PATCH_PIXELS + COLUMNS
 
 
 class Product(NamedTuple):
-    """Weights, and where they and results lie.
+    """Weights, and where they and results lie; ``tile`` is :func:`~darkpy.backends.numba.tile.tile_address`.
 
     Filter f's weights begin at ``weights[weights_at + rows[f]]``. Pixel p of filter f is number ``out_at + f * plane +
     p`` of the output, which is added to if ``accumulate``. Then ``activation(out * scales[f] + biases[f])`` takes its
     place; scales and biases may be empty.
     """
 
+    tile: int
     weights: Any
     weights_at: int
     rows: Any
@@ -51,6 +53,17 @@ class Product(NamedTuple):
     scales: Any
     biases: Any
     activation: int
+
+
+class Finish(NamedTuple):
+    """What is done to a result: ``activation(result * scales[f] + biases[f])``; empty vectors for none."""
+
+    scales: Any
+    biases: Any
+    code: int
+
+
+NO_FINISH = Finish(np.empty(0, np.float32), np.empty(0, np.float32), LINEAR)
 
 
 # --- Forward.
@@ -78,7 +91,7 @@ def convolve_bands(picture, start, window, band, product, out, first_row, last_r
                 else:
                     _multiply_along(memory, window, band, rows, held * taps, product, f, height, term, out, target, add, edge)
                 if channel + held == channels:
-                    _finish(out, target, rows * window.out_width, product, f, height)
+                    finish(out, target, rows * window.out_width, product, f, height)
                 f += height
 
 
@@ -88,7 +101,7 @@ def _multiply_by_row(memory, window, band, rows, depth, product, f, height, weig
     for row in range(rows):
         for column in range(0, window.out_width, COLUMNS):
             multiply_tile(
-                height, min(COLUMNS, window.out_width - column), product.weights, weights_at, product.rows, f,
+                product.tile, height, min(COLUMNS, window.out_width - column), product.weights, weights_at, product.rows, f,
                 memory, row * band.row_length + column, band.terms, 0, out, target + column, product.plane, depth, add,
             )  # fmt: skip
         target += window.out_width
@@ -103,12 +116,12 @@ def _multiply_along(memory, window, band, rows, depth, product, f, height, weigh
         count = min(COLUMNS, positions - position)
         if column + count <= window.out_width:
             multiply_tile(
-                height, count, product.weights, weights_at, product.rows, f,
+                product.tile, height, count, product.weights, weights_at, product.rows, f,
                 memory, position, band.terms, 0, out, target + column, product.plane, depth, add,
             )  # fmt: skip
         else:
             multiply_tile(
-                height, count, product.weights, weights_at, product.rows, f,
+                product.tile, height, count, product.weights, weights_at, product.rows, f,
                 memory, position, band.terms, 0, edge, 0, COLUMNS, depth, False,
             )  # fmt: skip
             # What lies between two rows is left out.
@@ -142,11 +155,11 @@ def convolve_panels(picture, start, window, panel_rows, product, out, pixel, las
                 target = product.out_at + f * product.plane + first
                 for column in range(0, pixels, COLUMNS):
                     multiply_tile(
-                        height, min(COLUMNS, pixels - column), product.weights, product.weights_at + term, product.rows, f,
+                        product.tile, height, min(COLUMNS, pixels - column), product.weights, product.weights_at + term, product.rows, f,
                         memory, column * depth, panel_rows, 0, out, target + column, product.plane, depth, add,
                     )  # fmt: skip
                 if term + depth == terms:
-                    _finish(out, target, pixels, product, f, height)
+                    finish(out, target, pixels, product, f, height)
                 f += height
 
 
@@ -157,9 +170,9 @@ def pixels_of_block(terms):
 
 
 @compiled
-def _finish(out, at, count, product, f, height):
-    """Scale, bias and activation of some filters' pixels."""
-    for i in range(f, f + height):
+def finish(out, at, count, product, f, filters):
+    """Scale, bias and activation of ``count`` pixels of some filters."""
+    for i in range(f, f + filters):
         row = out[at : at + count]
         if len(product.scales) > 0 or len(product.biases) > 0:
             scale = product.scales[i] if len(product.scales) > 0 else np.float32(1)
@@ -173,13 +186,14 @@ def _finish(out, at, count, product, f, height):
 
 
 class Gradients(NamedTuple):
-    """Pictures and gradients of one group, and where the sums go.
+    """Pictures and gradients of one group, and where the sums go; ``tile`` is as in :class:`Product`.
 
     Picture i's channels begin at ``start + i * picture_step``, its gradients, of ``plane`` pixels, at ``at + i * step``.
     The sum of term k and filter f is ``sums[(k - first term) * padded + f]``, where padded is ``filters`` rounded up to
     LANES. Tiles of turned gradients have ``width`` filters.
     """
 
+    tile: int
     start: int
     picture_step: int
     at: int
@@ -271,7 +285,7 @@ def _multiply_turned(patches, patch_rows, terms, turned, turned_rows, tile_step,
             height = tile_height(terms - k)
             at = sums_at + k * sources.padded + f
             multiply_tile(
-                height, columns, patches, 0, patch_rows, k, turned, tile, turned_rows, 0, sums, at, sources.padded, pixels, add
+                sources.tile, height, columns, patches, 0, patch_rows, k, turned, tile, turned_rows, 0, sums, at, sources.padded, pixels, add
             )
             k += height
 
@@ -307,17 +321,24 @@ def turn_weights(weights, weights_at, filters, channels, taps, chosen, channel, 
 
 
 @entry
-def spread_phase(phase, channels, phase_height, phase_width, out, out_at, height, width, row, column, strides, accumulate):
-    """Put a phase (channels, phase_height, phase_width) at rows ``row``, ``row + strides[0]``, ... of the planes."""
+def spread_phases(phases, step, channels, rows, out, out_at, height, width, first_row, strides, accumulate):
+    """Put phases together to rows ``first_row``, ``first_row + strides[0]``, ... of the planes.
+
+    Phase i, with all columns x for which x % strides[1] is i, begins at ``phases[i * step]``: (channels, rows, its
+    columns).
+    """
     stride_y, stride_x = strides
     for c in range(channels):
-        for y in range(phase_height):
-            source = (c * phase_height + y) * phase_width
-            target = out_at + (c * height + row + y * stride_y) * width + column
-            if accumulate:
-                for x in range(phase_width):
-                    at = target + x * stride_x
-                    store(out, at, load(out, at) + load(phase, source + x))
+        for y in range(rows):
+            target = out_at + (c * height + first_row + y * stride_y) * width
+            number = c * rows + y
+            if stride_x == 2:
+                even, odd = number * ((width + 1) // 2), step + number * (width // 2)
+                for x in range(0, width, 2 * LANES):
+                    merge_columns(phases, even + x // 2, odd + x // 2, out, target + x, width - x, accumulate)
             else:
-                for x in range(phase_width):
-                    store(out, target + x * stride_x, load(phase, source + x))
+                for i in range(min(stride_x, width)):
+                    count = (width - i + stride_x - 1) // stride_x
+                    for x in range(count):
+                        value, at = load(phases, i * step + number * count + x), target + i + x * stride_x
+                        store(out, at, load(out, at) + value if accumulate else value)

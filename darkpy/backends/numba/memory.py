@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -58,6 +59,10 @@ class MemoryOperations(NumpyMemoryOperations):
                 task(0, number)
         else:
             self._workers.run(task, tasks)
+
+    def divisions(self, items: int) -> int:
+        """Into how many parts to cut each of so many equal items to give all threads the same work."""
+        return self.threads // math.gcd(self.threads, items)
 
     def parallel(self, function: Callable[[Item], Any], items: Iterable[Item]) -> None:
         """See :meth:`Backend.parallel`."""

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from darkpy.backends.numba.jit import compiled
-from darkpy.backends.numba.tile import COLUMNS, LANES, copy_columns, copy_every_other, load, set_zero, store, turn_block
+from darkpy.backends.numba.tile import COLUMNS, LANES, copy_columns, deal_columns, load, set_zero, store, turn_block
 
 #: Numbers of a band: 3/8 of a second-level cache of 1 MiB.
 BAND_FLOATS = 96 * 1024
@@ -66,8 +66,14 @@ class Band(NamedTuple):
     terms: Any
 
 
-def plan_band(window: Window, channels: int) -> Band:
-    """The layout of a band that stays in the cache."""
+def plan_band(
+    window: Window,
+    channels: int,
+    terms: int = BAND_TERMS,
+    floats: int = BAND_FLOATS,
+    pixels: int = BAND_PIXELS,
+) -> Band:
+    """The layout of a band with at most so many terms, numbers and pixels, as far as that is possible."""
     top, left = int(window.taps_y.min()), int(window.taps_x.min())
     phase_y, phase_x = (window.taps_y - top) % window.stride_y, (window.taps_x - left) % window.stride_x
     down, right = (window.taps_y - top) // window.stride_y, (window.taps_x - left) // window.stride_x
@@ -75,17 +81,17 @@ def plan_band(window: Window, channels: int) -> Band:
     if window.stride_x == 1:
         # The zeros at the end of one row are those at the beginning of the next.
         row_length -= max(0, min(-left, row_length + left - window.width, int(right.max())))
-    held = max(1, min(channels, BAND_TERMS // len(window.taps_y)))
+    held = max(1, min(channels, terms // len(window.taps_y)))
     phases = window.stride_y * window.stride_x
-    fitting = min(BAND_FLOATS // (held * phases * row_length) - int(down.max()), BAND_PIXELS // row_length)
+    fitting = min(floats // (held * phases * row_length) - int(down.max()), pixels // row_length)
     bands = -(-window.out_height // max(1, fitting))
     rows = -(-window.out_height // bands)
     plane_rows = rows + int(down.max())
     planes = np.arange(held)[:, None] * phases + phase_y * window.stride_x + phase_x
-    terms = (planes * plane_rows + down) * row_length + right
+    places = (planes * plane_rows + down) * row_length + right
     # A tile across the end of a row costs a copy, so a few vectors more are worth it.
     by_row = rows * vectors(window.out_width) <= 1.05 * vectors((rows - 1) * row_length + window.out_width)
-    return Band(held, rows, plane_rows, row_length, top, left, by_row, terms.reshape(-1).astype(np.int64))
+    return Band(held, rows, plane_rows, row_length, top, left, by_row, places.reshape(-1).astype(np.int64))
 
 
 def vectors(pixels: int) -> int:
@@ -93,11 +99,12 @@ def vectors(pixels: int) -> int:
     return -(-pixels // LANES)
 
 
-def band_vectors(window: Window, band: Band, rows: int) -> int:
-    """Vectors that some rows of a band take."""
+def all_vectors(window: Window, band: Band) -> int:
+    """Vectors that the output takes, band by band."""
+    heights = [min(band.rows, window.out_height - row) for row in range(0, window.out_height, band.rows)]
     if band.by_row:
-        return rows * vectors(window.out_width)
-    return vectors((rows - 1) * band.row_length + window.out_width)
+        return sum(heights) * vectors(window.out_width)
+    return sum(vectors((height - 1) * band.row_length + window.out_width) for height in heights)
 
 
 def band_floats(window: Window, band: Band) -> int:
@@ -110,19 +117,45 @@ def band_floats(window: Window, band: Band) -> int:
 def fill_band(picture, start, window, band, out_y, channels, out):
     """Copy what output rows ``out_y`` on see of some channels, of which the first begins at ``picture[start]``."""
     plane = band.plane_rows * band.row_length
-    phases = window.stride_y * window.stride_x
+    phases_x = window.stride_x
     for channel in range(channels):
-        for phase in range(phases):
-            phase_y, phase_x = phase // window.stride_x, phase % window.stride_x
-            at = (channel * phases + phase) * plane
+        for phase_y in range(window.stride_y):
+            at = (channel * window.stride_y + phase_y) * phases_x * plane
             for row in range(band.plane_rows):
                 y = (out_y + row) * window.stride_y + phase_y + band.top
                 source = start + (channel * window.height + y) * window.width
                 inside = 0 <= y < window.height
-                _fill_row(picture, source, inside, window, band.left + phase_x, out, at, band.row_length)
+                if phases_x == 2 and inside and source + window.width + 2 * LANES <= len(picture):
+                    _deal_row(picture, source, window.width, band.left, out, at, plane, band.row_length)
+                else:
+                    for phase in range(phases_x):
+                        _fill_row(
+                            picture, source, inside, window, band.left + phase, out, at + phase * plane, band.row_length
+                        )
                 at += band.row_length
     for i in range(COLUMNS):
-        set_zero(out, channels * phases * plane + i)
+        set_zero(out, channels * window.stride_y * phases_x * plane + i)
+
+
+@compiled
+def _deal_row(picture, source, width, left, out, at, plane, length):
+    """A picture's row from column ``left`` on: every other number to a row at ``at``, the rest to one ``plane`` later."""
+    begin = (1 - left) // 2 if left < 0 else 0
+    for j in range(min(begin, length)):
+        set_zero(out, at + j)
+        set_zero(out, at + plane + j)
+    if begin > 0 and 2 * begin + left == 1:
+        store(out, at + plane + begin - 1, load(picture, source))
+    first = 2 * begin + left
+    for j in range(begin, length, LANES):
+        column = first + 2 * (j - begin)
+        evens, odds = min((width - column + 1) // 2, length - j), min((width - column) // 2, length - j)
+        if evens > 0:
+            deal_columns(picture, source + column, out, at + j, evens, at + plane + j, odds)
+        for i in range(max(evens, 0), min(LANES, length - j)):
+            set_zero(out, at + j + i)
+        for i in range(max(odds, 0), min(LANES, length - j)):
+            set_zero(out, at + plane + j + i)
 
 
 @compiled
@@ -134,15 +167,11 @@ def _fill_row(picture, source, inside, window, left, out, at, length):
     for j in range(begin):
         set_zero(out, at + j)
     first = source + left + begin * stride
-    if stride == 1:
-        if end - begin <= COLUMNS and first + COLUMNS <= len(picture):
-            copy_columns(picture, first, out, at + begin)
-        else:
-            for j in range(end - begin):
-                store(out, at + begin + j, load(picture, first + j))
-    elif stride == 2 and first + 2 * (end - begin + LANES) <= len(picture):
-        for j in range(0, end - begin, LANES):
-            copy_every_other(picture, first + 2 * j, out, at + begin + j)
+    if stride == 1 and end - begin <= COLUMNS and first + COLUMNS <= len(picture):
+        copy_columns(picture, first, out, at + begin)
+    elif stride == 1:
+        for j in range(end - begin):
+            store(out, at + begin + j, load(picture, first + j))
     else:
         for j in range(end - begin):
             store(out, at + begin + j, load(picture, first + stride * j))

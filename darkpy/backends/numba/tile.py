@@ -18,10 +18,11 @@ It is written as LLVM code because Numba does not keep a tile of sums in registe
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from llvmlite import binding, ir
-from numba import types
+from numba import cfunc, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -57,18 +58,31 @@ _VECTOR = ir.VectorType(_FLOAT, LANES)
 FLOATS, TABLE = types.Array(types.float32, 1, "C"), types.Array(types.int64, 1, "C")
 
 
+_FLOAT_POINTER, _TABLE_POINTER = types.CPointer(types.float32), types.CPointer(types.int64)
+
+#: rows, columns, a, a_rows, b, b_rows, c, c_row, depth, add: see :func:`multiply_tile`.
+_TILE_ARGUMENTS = (
+    types.intp,
+    types.intp,
+    _FLOAT_POINTER,
+    _TABLE_POINTER,
+    _FLOAT_POINTER,
+    _TABLE_POINTER,
+    _FLOAT_POINTER,
+    types.intp,
+    types.intp,
+    types.intp,
+)
+
+
 @intrinsic
-def _multiply_tile(typingctx, rows, columns, a, a_at, a_rows, row, b, b_at, b_rows, term, c, c_at, c_row, depth, add):
+def _all_tiles(typingctx, rows, columns, a, a_rows, b, b_rows, c, c_row, depth, add):
     """:func:`multiply_tile`, written out for every size of tile."""
-    index = types.intp
-    a_type = b_type = (FLOATS, index, TABLE, index)
-    signature = types.void(index, index, *a_type, *b_type, FLOATS, index, index, index, types.boolean)
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        rows, columns, a, a_at, a_rows, row, b, b_at, b_rows, term, c, c_at, c_row, depth, add = arguments
+        rows, columns, a, a_rows, b, b_rows, c, c_row, depth, add = arguments
         vectors = builder.sdiv(builder.add(columns, _INDEX(LANES - 1)), _INDEX(LANES))
-        a, b, c = (_address(context, builder, FLOATS, *pair) for pair in ((a, a_at), (b, b_at), (c, c_at)))
-        a_rows, b_rows = (_address(context, builder, TABLE, *pair) for pair in ((a_rows, row), (b_rows, term)))
+        adds = builder.icmp_signed("!=", add, _INDEX(0))
         after = builder.append_basic_block("after")
         choice = builder.switch(builder.add(builder.mul(rows, _INDEX(VECTORS + 1)), vectors), after)
         for height in HEIGHTS:
@@ -79,15 +93,54 @@ def _multiply_tile(typingctx, rows, columns, a, a_at, a_rows, row, b, b_at, b_ro
                 starts = [_moved(builder, a, a_rows, _INDEX(number)) for number in range(height)]
                 sums = _sum_products(builder, starts, b, b_rows, width, depth)
                 inside = _lanes_before(builder, builder.sub(columns, _INDEX((width - 1) * LANES)))
-                _write(builder, sums, _rows(builder, c, c_row, height), inside, add)
+                _write(builder, sums, _rows(builder, c, c_row, height), inside, adds)
                 builder.branch(after)
         builder.position_at_end(after)
+        return context.get_dummy_value()
+
+    return types.void(*_TILE_ARGUMENTS), generate
+
+
+def _tile(rows, columns, a, a_rows, b, b_rows, c, c_row, depth, add):
+    _all_tiles(rows, columns, a, a_rows, b, b_rows, c, c_row, depth, add)
+
+
+@lru_cache(maxsize=1)
+def _compiled_tile() -> Any:
+    return cfunc(types.void(*_TILE_ARGUMENTS), cache=True)(_tile)
+
+
+def tile_address() -> int:
+    """What :func:`multiply_tile` calls. By its address, or else its code would be compiled again into every caller."""
+    return _compiled_tile().address
+
+
+@intrinsic
+def multiply_tile(typingctx, tile, rows, columns, a, a_at, a_rows, row, b, b_at, b_rows, term, c, c_at, c_row, depth, add):
+    """``c[i, j] (+)= sum over k < depth of a[i, k] b[k, j]`` for i < rows, j < columns; depth > 0.
+
+    tile: :func:`tile_address`. The rows of A and B may lie anywhere: element (i, k) of A is ``a[a_at + a_rows[row + i] +
+    k]``, element (k, j) of B ``b[b_at + b_rows[term + k] + j]``; whole vectors of it are read. Element (i, j) of C is
+    ``c[c_at + i * c_row + j]``, added to if ``add``. All arrays are flat: a, b and c float32, the tables int64.
+    ``rows`` is one of ``HEIGHTS``, ``columns`` at most ``COLUMNS``.
+    """
+    index = types.intp
+    a_type = b_type = (FLOATS, index, TABLE, index)
+    signature = types.void(index, index, index, *a_type, *b_type, FLOATS, index, index, index, types.boolean)
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        tile, rows, columns, a, a_at, a_rows, row, b, b_at, b_rows, term, c, c_at, c_row, depth, add = arguments
+        a, b, c = (emit_address(context, builder, FLOATS, *pair) for pair in ((a, a_at), (b, b_at), (c, c_at)))
+        a_rows, b_rows = (emit_address(context, builder, TABLE, *pair) for pair in ((a_rows, row), (b_rows, term)))
+        kinds = [context.get_value_type(kind) for kind in _TILE_ARGUMENTS]
+        function = builder.inttoptr(tile, ir.FunctionType(ir.VoidType(), kinds).as_pointer())
+        builder.call(function, [rows, columns, a, a_rows, b, b_rows, c, c_row, depth, builder.zext(add, _INDEX)])
         return context.get_dummy_value()
 
     return signature, generate
 
 
-def _address(context: Any, builder: ir.IRBuilder, kind: Any, array: Any, at: Any) -> Any:
+def emit_address(context: Any, builder: ir.IRBuilder, kind: Any, array: Any, at: Any) -> Any:
     """Address of element ``at`` of a flat array."""
     return builder.gep(context.make_array(kind)(context, builder, array).data, [at])
 
@@ -105,7 +158,8 @@ def _rows(builder: ir.IRBuilder, start: Any, step: Any, count: int) -> list[Any]
     return rows
 
 
-def _vector_at(builder: ir.IRBuilder, address: Any, number: int) -> Any:
+def emit_vector_at(builder: ir.IRBuilder, address: Any, number: int) -> Any:
+    """Address of vector ``number`` of those that begin at an address."""
     return builder.bitcast(builder.gep(address, [_INDEX(number * LANES)]), _VECTOR.as_pointer())
 
 
@@ -128,7 +182,7 @@ def _sum_products(
     term = builder.phi(_INDEX)
     sums = [[builder.phi(_VECTOR) for _ in range(width)] for _ in a_rows]
     b_row = _moved(builder, b, b_rows, term)
-    columns = [builder.load(_vector_at(builder, b_row, number), align=4) for number in range(width)]
+    columns = [builder.load(emit_vector_at(builder, b_row, number), align=4) for number in range(width)]
     results = []
     for row, start in enumerate(a_rows):
         factor = _broadcast(builder, builder.load(builder.gep(start, [term]), align=4))
@@ -153,7 +207,7 @@ def _write(builder: ir.IRBuilder, sums: list[list[Any]], c_rows: list[Any], insi
                 for row, address in zip(sums, c_rows):
                     for number, value in enumerate(row):
                         mask = inside if number == len(row) - 1 else None
-                        _store_vector(builder, value, _vector_at(builder, address, number), mask, adds)
+                        _store_vector(builder, value, emit_vector_at(builder, address, number), mask, adds)
 
 
 def _store_vector(builder: ir.IRBuilder, value: Any, target: Any, mask: Any, adds: bool) -> None:
@@ -179,7 +233,7 @@ def _lanes_before(builder: ir.IRBuilder, count: Any) -> Any:
     numbers = ir.VectorType(_INDEX, LANES)
     undefined = ir.Constant(numbers, ir.Undefined)
     first = builder.insert_element(undefined, count, ir.IntType(32)(0))
-    counts = builder.shuffle_vector(first, undefined, _selection([0] * LANES))
+    counts = builder.shuffle_vector(first, undefined, emit_selection([0] * LANES))
     return builder.icmp_signed("<", ir.Constant(numbers, list(range(LANES))), counts)
 
 
@@ -188,7 +242,7 @@ def load(typingctx, array, at):
     """``array[at]`` for an ``at`` that is not negative: loops with an ordinary index that might be do not vectorise."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        return builder.load(_address(context, builder, array, *arguments))
+        return builder.load(emit_address(context, builder, array, *arguments))
 
     return array.dtype(array, types.intp), generate
 
@@ -199,7 +253,7 @@ def store(typingctx, array, at, value):
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         target, at, value = arguments
-        builder.store(value, _address(context, builder, array, target, at))
+        builder.store(value, emit_address(context, builder, array, target, at))
         return context.get_dummy_value()
 
     return types.void(array, types.intp, array.dtype), generate
@@ -211,30 +265,67 @@ def copy_columns(typingctx, source, source_at, target, target_at):
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         source, source_at, target, target_at = arguments
-        origin = _address(context, builder, FLOATS, source, source_at)
-        destination = _address(context, builder, FLOATS, target, target_at)
-        vectors = [builder.load(_vector_at(builder, origin, number), align=4) for number in range(VECTORS)]
+        origin = emit_address(context, builder, FLOATS, source, source_at)
+        destination = emit_address(context, builder, FLOATS, target, target_at)
+        vectors = [builder.load(emit_vector_at(builder, origin, number), align=4) for number in range(VECTORS)]
         for number, vector in enumerate(vectors):
-            builder.store(vector, _vector_at(builder, destination, number), align=4)
+            builder.store(vector, emit_vector_at(builder, destination, number), align=4)
         return context.get_dummy_value()
 
     return types.void(FLOATS, types.intp, FLOATS, types.intp), generate
 
 
 @intrinsic
-def copy_every_other(typingctx, source, source_at, target, target_at):
-    """``target[target_at + i] = source[source_at + 2 * i]`` for i < LANES; reads one number more than that."""
+def deal_columns(typingctx, source, source_at, target, even, evens, odd, odds):
+    """Deal out 2 * LANES numbers in turn: ``target[even + i] = source[source_at + 2 * i]``, i < evens; odd: the others.
+
+    Only ``evens`` and ``odds`` numbers are written, none if negative.
+    """
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        source, source_at, target, target_at = arguments
-        origin = _address(context, builder, FLOATS, source, source_at)
-        pair = [builder.load(_vector_at(builder, origin, number), align=4) for number in range(2)]
-        chosen = builder.shuffle_vector(*pair, _selection(list(range(0, 2 * LANES, 2))))
-        target = _vector_at(builder, _address(context, builder, FLOATS, target, target_at), 0)
-        builder.store(chosen, target, align=4)
+        source, source_at, target, even, evens, odd, odds = arguments
+        origin = emit_address(context, builder, FLOATS, source, source_at)
+        pair = [builder.load(emit_vector_at(builder, origin, number), align=4) for number in range(2)]
+        for first, at, count in ((0, even, evens), (1, odd, odds)):
+            chosen = builder.shuffle_vector(*pair, emit_selection(list(range(first, 2 * LANES, 2))))
+            address = emit_vector_at(builder, emit_address(context, builder, FLOATS, target, at), 0)
+            _store_vector(builder, chosen, address, _lanes_before(builder, count), adds=False)
         return context.get_dummy_value()
 
-    return types.void(FLOATS, types.intp, FLOATS, types.intp), generate
+    index = types.intp
+    return types.void(FLOATS, index, FLOATS, index, index, index, index), generate
+
+
+@intrinsic
+def merge_columns(typingctx, source, even, odd, target, target_at, count, add):
+    """The reverse: ``target[target_at + 2 * i] = source[even + i]``, and between them those from ``odd`` on.
+
+    At most 2 * LANES numbers are written, ``count`` if that is less, or added if ``add``.
+    """
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        source, even, odd, target, target_at, count, add = arguments
+        starts = [emit_address(context, builder, FLOATS, source, at) for at in (even, odd)]
+        pair = [builder.load(emit_vector_at(builder, start, 0), align=4) for start in starts]
+        merged = interleaved(builder, *pair)
+        destination = emit_address(context, builder, FLOATS, target, target_at)
+        with builder.if_else(add) as (adding, writing):
+            for branch, adds in ((adding, True), (writing, False)):
+                with branch:
+                    for number, vector in enumerate(merged):
+                        mask = _lanes_before(builder, builder.sub(count, _INDEX(number * LANES)))
+                        _store_vector(builder, vector, emit_vector_at(builder, destination, number), mask, adds)
+        return context.get_dummy_value()
+
+    index = types.intp
+    return types.void(FLOATS, index, index, FLOATS, index, index, types.boolean), generate
+
+
+def interleaved(builder: ir.IRBuilder, even: Any, odd: Any) -> list[Any]:
+    """Two vectors with the lanes of two others in turn."""
+    mixed = [lane // 2 + LANES * (lane % 2) for lane in range(2 * LANES)]
+    halves = mixed[:LANES], mixed[LANES:]
+    return [builder.shuffle_vector(even, odd, emit_selection(half)) for half in halves]
 
 
 @intrinsic
@@ -246,15 +337,15 @@ def write_columns(typingctx, source, source_at, target, target_at, count, add):
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         source, source_at, target, target_at, count, add = arguments
-        origin = _address(context, builder, FLOATS, source, source_at)
-        destination = _address(context, builder, FLOATS, target, target_at)
+        origin = emit_address(context, builder, FLOATS, source, source_at)
+        destination = emit_address(context, builder, FLOATS, target, target_at)
         with builder.if_else(add) as (adding, writing):
             for branch, adds in ((adding, True), (writing, False)):
                 with branch:
                     for number in range(VECTORS):
                         mask = _lanes_before(builder, builder.sub(count, _INDEX(number * LANES)))
-                        value = builder.load(_vector_at(builder, origin, number), align=4)
-                        _store_vector(builder, value, _vector_at(builder, destination, number), mask, adds)
+                        value = builder.load(emit_vector_at(builder, origin, number), align=4)
+                        _store_vector(builder, value, emit_vector_at(builder, destination, number), mask, adds)
         return context.get_dummy_value()
 
     return types.void(FLOATS, types.intp, FLOATS, types.intp, types.intp, types.boolean), generate
@@ -265,7 +356,7 @@ def set_zero(typingctx, target, at):
     """``target[at] = 0``, in a loop that shall stay one: for a few places far apart, vector code is slower."""
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
-        builder.store(_FLOAT(0), _address(context, builder, FLOATS, *arguments)).volatile = True
+        builder.store(_FLOAT(0), emit_address(context, builder, FLOATS, *arguments)).volatile = True
         return context.get_dummy_value()
 
     return types.void(FLOATS, types.intp), generate
@@ -281,13 +372,13 @@ def turn_block(typingctx, source, source_at, source_row, rows, target, target_at
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         source, source_at, source_row, rows, target, target_at, target_row = arguments
-        row = _address(context, builder, FLOATS, source, source_at)
+        row = emit_address(context, builder, FLOATS, source, source_at)
         vectors = []
         for i in range(LANES):
             vectors.append(builder.load(builder.bitcast(row, _VECTOR.as_pointer()), align=4))
             step = builder.select(builder.icmp_signed("<", _INDEX(i + 1), rows), source_row, _INDEX(0))
             row = builder.gep(row, [step])
-        destination = _address(context, builder, FLOATS, target, target_at)
+        destination = emit_address(context, builder, FLOATS, target, target_at)
         for vector, address in zip(_transposed(builder, vectors), _rows(builder, destination, target_row, LANES)):
             builder.store(vector, builder.bitcast(address, _VECTOR.as_pointer()), align=4)
         return context.get_dummy_value()
@@ -305,14 +396,15 @@ def _transposed(builder: ir.IRBuilder, vectors: list[Any]) -> list[Any]:
         for i in range(LANES):
             if not i & distance:
                 pair = vectors[i], vectors[i + distance]
-                result[i] = builder.shuffle_vector(*pair, _selection(upper))
-                result[i + distance] = builder.shuffle_vector(*pair, _selection(lower))
+                result[i] = builder.shuffle_vector(*pair, emit_selection(upper))
+                result[i + distance] = builder.shuffle_vector(*pair, emit_selection(lower))
         vectors = result
         distance //= 2
     return vectors
 
 
-def _selection(lanes: list[int]) -> Any:
+def emit_selection(lanes: list[int]) -> Any:
+    """The mask of a shuffle."""
     return ir.Constant(ir.VectorType(ir.IntType(32), LANES), lanes)
 
 
@@ -327,35 +419,21 @@ def deal_pairs(typingctx, values, at, places, target, upper, lower):
 
     def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
         values, at, places, target, upper, lower = arguments
-        value = builder.load(_vector_at(builder, _address(context, builder, FLOATS, values, at), 0), align=4)
+        value = builder.load(emit_vector_at(builder, emit_address(context, builder, FLOATS, values, at), 0), align=4)
         numbers = ir.VectorType(ir.IntType(8), LANES)
-        place = builder.bitcast(_address(context, builder, bytes_, places, at), numbers.as_pointer())
+        place = builder.bitcast(emit_address(context, builder, bytes_, places, at), numbers.as_pointer())
         place = builder.load(place, align=1)
         dealt = []
         for number in range(4):
             chosen = builder.icmp_unsigned("==", place, ir.Constant(numbers, [number] * LANES))
             dealt.append(builder.select(chosen, value, ir.Constant(_VECTOR, None)))
-        mixed = [lane // 2 + LANES * (lane % 2) for lane in range(2 * LANES)]
         for pair, start in ((dealt[:2], upper), (dealt[2:], lower)):
-            address = _address(context, builder, FLOATS, target, start)
-            for half in range(2):
-                lanes = _selection(mixed[half * LANES : (half + 1) * LANES])
-                builder.store(builder.shuffle_vector(*pair, lanes), _vector_at(builder, address, half), align=4)
+            address = emit_address(context, builder, FLOATS, target, start)
+            for number, vector in enumerate(interleaved(builder, *pair)):
+                builder.store(vector, emit_vector_at(builder, address, number), align=4)
         return context.get_dummy_value()
 
     return types.void(FLOATS, types.intp, bytes_, FLOATS, types.intp, types.intp), generate
-
-
-@compiled
-def multiply_tile(rows, columns, a, a_at, a_rows, row, b, b_at, b_rows, term, c, c_at, c_row, depth, add):
-    """``c[i, j] (+)= sum over k < depth of a[i, k] b[k, j]`` for i < rows, j < columns; depth > 0.
-
-    The rows of A and B may lie anywhere: element (i, k) of A is ``a[a_at + a_rows[row + i] + k]``, element (k, j) of B
-    ``b[b_at + b_rows[term + k] + j]``; whole vectors of it are read. Element (i, j) of C is ``c[c_at + i * c_row +
-    j]``, added to if ``add``. All arrays are flat: a, b and c float32, the tables int64. ``rows`` is one of
-    ``HEIGHTS``, ``columns`` at most ``COLUMNS``.
-    """
-    _multiply_tile(rows, columns, a, a_at, a_rows, row, b, b_at, b_rows, term, c, c_at, c_row, depth, add)
 
 
 @compiled
