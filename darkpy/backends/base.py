@@ -111,6 +111,8 @@ class Backend(ABC):
     dtype: Any
     #: How many threads the backend uses.
     threads: int
+    #: What the user waits for at the first use on this machine; None afterwards.
+    first_use: str | None = None
 
     # --- memory
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from darkpy import resources
 from darkpy.cli.arguments import Files
 from darkpy.errors import ConfigError, DataError, InputError
@@ -42,11 +44,21 @@ def load_detector(files: Files, *, device: str = "cpu", batch: int | None = None
         missing, given = ("cfg", files.weights) if files.cfg is None else ("weights", files.cfg)
         raise InputError(f"{given} alone is no detector; name its {missing} file too")
     network = Network.from_cfg(files.cfg, files.weights, batch=batch, device=device)
+    warm_up(network)
     names, source = class_names(files, network.config.path, network.classes)
     network.names = names
     size = f"{network.width}x{network.height}"
     known = f"{network.classes} classes ({source})"
     return Detector(network, f"{network.config.path}   {files.weights}   {size}   {known}")
+
+
+def warm_up(network: Network) -> None:
+    """Get over with what the first pass on a machine waits for, and say so: it is not part of the pictures' time."""
+    import numpy as np
+
+    if network.backend.first_use is not None:
+        click.echo(network.backend.first_use, err=True)
+        network.forward(np.zeros((network.batch, network.channels, network.height, network.width), np.float32))
 
 
 def class_names(files: Files, cfg: str, classes: int) -> tuple[Sequence[str], str]:

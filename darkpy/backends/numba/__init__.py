@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from darkpy.backends.numba.jit import discard_outdated_code
+from darkpy.backends.numba.jit import discard_outdated_code, has_compiled_code
 
 discard_outdated_code()
 
@@ -47,3 +47,8 @@ class SinglePrecision(
     NumbaBackend,
 ):
     """The float32 loops."""
+
+    @property
+    def first_use(self) -> str | None:  # type: ignore[override]
+        """See :attr:`Backend.first_use`."""
+        return None if has_compiled_code() else "compiling the fast loops, once on this machine: up to half a minute"
