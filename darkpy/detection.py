@@ -60,21 +60,35 @@ def detect(
     A box may be reported for several classes. Raises :class:`~darkpy.errors.InputError` for a picture or a network
     that cannot be used so.
     """
+    return detect_all(network, [image_bgr], thresh, nms, letter_box)[0]
+
+
+def detect_all(
+    network: Network,
+    images_bgr: Sequence[np.ndarray],
+    thresh: float = 0.25,
+    nms: float = 0.45,
+    letter_box: bool = False,
+) -> list[list[Detection]]:
+    """Find objects in several pictures, of any sizes, with one forward pass; otherwise as :func:`detect`."""
     from darkpy.data.pictures import network_input
 
-    pixels = picture_planes(image_bgr, network.channels)
-    height, width = pixels.shape[:2]
-    letter_box = letter_box or network.options.letter_box
     check_detector(network)
-    network.forward(network_input(pixels, network.width, network.height, letter_box))
-    boxes, probabilities = find_boxes(network, 0, width, height, thresh, nms, letter_box)
-    return detections(boxes, probabilities, network.names, width, height)
+    letter_box = letter_box or network.options.letter_box
+    planes = [picture_planes(image, network.channels) for image in images_bgr]
+    inputs = [network_input(pixels, network.width, network.height, letter_box) for pixels in planes]
+    network.forward(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
+    found = []
+    for index, (height, width, _) in enumerate(pixels.shape for pixels in planes):
+        boxes, probabilities = find_boxes(network, index, width, height, thresh, nms, letter_box)
+        found.append(detections(boxes, probabilities, network.names, width, height))
+    return found
 
 
 def check_detector(network: Network) -> None:
     """Raise :class:`~darkpy.errors.InputError` for a network that cannot detect, or not now."""
-    if not _detection_heads(network):
-        raise InputError("the network has no detection head such as [yolo]; it cannot find boxes")
+    if not detection_heads(network):
+        raise InputError("the network has no detection head such as [yolo]; it finds no boxes; see darkpy classifier")
     if network.training:
         raise InputError("the network was built for training; build it without training=True to detect or evaluate")
 
@@ -82,17 +96,20 @@ def check_detector(network: Network) -> None:
 def picture_planes(image_bgr: np.ndarray, channels: int) -> NDArray[np.uint8]:
     """A picture from OpenCV, (h, w), (h, w, 1), (h, w, 3) BGR or (h, w, 4) BGRA, as uint8 (h, w, 3) RGB or (h, w, 1).
 
-    ``channels`` are the network's: 3 or 1. Alpha is dropped; grey becomes colour and colour grey as needed.
+    ``channels`` are the network's. For 3 or 1, alpha is dropped, grey becomes colour and colour grey as needed; with
+    any other number the picture must have as many, and stays as it is.
     """
     import cv2
 
     image = np.asarray(image_bgr)
     given = 1 if image.ndim == 2 else image.shape[-1]
+    if channels not in (1, 3) and image.dtype == np.uint8 and image.ndim == 3 and given == channels and image.size:
+        return image
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.size == 0 or given not in (1, 3, 4):
         shape = f"{image.dtype} {tuple(image.shape)}"
         raise DataError(f"a picture is a uint8 array (height, width, 3) as cv2.imread gives it; this is {shape}")
     if channels not in (1, 3):
-        raise DataError(f"the network takes {channels} channels; a picture gives it 3 (colour) or 1 (grey)")
+        raise DataError(f"the network takes {channels} channels; this picture has {given}")
     codes = {
         (1, 3): cv2.COLOR_GRAY2RGB,
         (3, 3): cv2.COLOR_BGR2RGB,
@@ -113,7 +130,7 @@ def raw_detections(
     Head by head, cell by cell, anchor by anchor: boxes (k, 4) relative to the network's input, objectness (k,),
     probabilities (k, classes), 0 where not over ``thresh`` (Darknet, get_network_boxes).
     """
-    parts = [head.boxes(image_index, thresh) for head in _detection_heads(network)]
+    parts = [head.boxes(image_index, thresh) for head in detection_heads(network)]
     boxes, objectness, probabilities = (np.concatenate(column) for column in zip(*parts))
     return boxes, objectness, probabilities
 
@@ -130,8 +147,7 @@ def find_boxes(
     boxes, _, probabilities = raw_detections(network, image_index, thresh)
     boxes = Placement.fit(width, height, network.width, network.height, letter_box).to_picture(boxes)
     if nms:
-        kind, beta = _suppression(network)
-        probabilities = suppress(boxes, probabilities, nms, kind, beta)
+        probabilities = suppress(boxes, probabilities, nms, *suppression_kind(network))
     return boxes, probabilities
 
 
@@ -149,12 +165,14 @@ def detections(
     ]
 
 
-def _detection_heads(network: Network) -> list[Any]:
+def detection_heads(network: Network) -> list[Any]:
+    """The heads that find boxes, in order."""
     return [head for head in network.heads if hasattr(head, "boxes")]
 
 
-def _suppression(network: Network) -> tuple[NmsKind, float]:
-    options = _detection_heads(network)[-1].options
+def suppression_kind(network: Network) -> tuple[NmsKind, float]:
+    """The kind of overlap by which boxes suppress each other, and its exponent: the last head's."""
+    options = detection_heads(network)[-1].options
     return getattr(options, "nms_kind", "default"), getattr(options, "beta_nms", DIOU_EXPONENT)
 
 

@@ -24,12 +24,19 @@ _GOLDEN_RATIO = 0.618034
 _DARK_TEXT, _LIGHT_TEXT = (16, 16, 16), (255, 255, 255)
 
 
-def draw(image_bgr: np.ndarray, detections: Iterable[Detection], font: str | Path | None = None) -> NDArray[np.uint8]:
+def draw(
+    image_bgr: np.ndarray,
+    detections: Iterable[Detection],
+    font: str | Path | None = None,
+    *,
+    probabilities: bool = True,
+) -> NDArray[np.uint8]:
     """A copy of the picture with a box and a label, such as "dog 87 %", for each detection.
 
     image_bgr: uint8 (h, w, 3) BGR, (h, w, 4) BGRA or grey (h, w); the result is (h, w, 3) BGR.
     font: a TrueType file for the labels; the default, DejaVu Sans Bold, knows the European, Greek, Cyrillic, Arabic
     and many other alphabets but no Chinese, Japanese or Korean.
+    probabilities: whether the labels have them.
 
     Line width and text follow the picture's size. The most probable detections are on top and get the best places
     for their labels.
@@ -43,7 +50,7 @@ def draw(image_bgr: np.ndarray, detections: Iterable[Detection], font: str | Pat
     size = max(11, round(math.sqrt(width * height) / 40))
     taken: list[Rectangle] = []
     for detection in reversed(shown):
-        text = f"{detection.name} {100 * detection.probability:.0f} %"
+        text = f"{detection.name} {100 * detection.probability:.0f} %" if probabilities else detection.name
         color = class_color(detection.class_id)
         label = _label(text, color, size, width, None if font is None else str(font))
         place = _place(label.shape[1], label.shape[0], _pixel_box(detection, width, height), line, width, height, taken)

@@ -57,6 +57,18 @@ class TrainingError(DarkpyError):
     """Training cannot go on."""
 
 
+class NotFinite(TrainingError):
+    """A loss, a gradient or weights that are NaN or infinite.
+
+    what: ``loss``, ``gradient`` or ``weights``. pictures: the part of the batch in which it showed, first and last + 1.
+    """
+
+    def __init__(self, what: str, pictures: tuple[int, int] = (0, 0)) -> None:
+        self.what = what
+        self.pictures = pictures
+        super().__init__(f"the {what} is NaN or infinite")
+
+
 class OutOfMemory(InputError):
     """The plan needs more memory than there is."""
 

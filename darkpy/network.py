@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +11,14 @@ import numpy as np
 
 from darkpy import backends, builder, resources, weights
 from darkpy.config.cfg import Config, read_cfg
-from darkpy.errors import ConfigError, InputError, TrainingError
+from darkpy.errors import ConfigError, InputError, NotFinite, TrainingError
 from darkpy.layers.base import NETWORK_INPUT, Layer
 from darkpy.optimizers import create_optimizer, learning_rate
 from darkpy.parameters import Parameters, assign, view
 from darkpy.plan import Lifetime, MemoryPlan, place
 
 if TYPE_CHECKING:
+    from darkpy.classification import ClassProbability
     from darkpy.detection import Detection
 
 Truth = Sequence[np.ndarray] | np.ndarray
@@ -33,6 +35,7 @@ class Network:
             ``numpy.asarray``.
         options: the typed ``[net]`` options.
         seen: pictures seen in training so far; kept in the weights file, writable.
+        rate_scale: a factor on the learning rate, writable.
         names: class names for detections; set it from a names file, the default is the class numbers.
     """
 
@@ -47,13 +50,14 @@ class Network:
         device: str = "cpu",
         dtype: Any = np.float32,
         seed: int = 0,
+        freeze: int = 0,
         plan_only: bool = False,
     ) -> None:
         """Build from a parsed cfg; see :meth:`from_cfg`, which does that for a file.
 
         ``keep_gradients=False`` lets the gradients of outputs share memory in training, so that they cannot be read
-        afterwards. With ``plan_only`` nothing is allocated: the network can describe itself and its
-        :meth:`memory_plan`, but not run.
+        afterwards. The first ``freeze`` layers stay as they are in training. With ``plan_only`` nothing is allocated:
+        the network can describe itself and its :meth:`memory_plan`, but not run.
         """
         self.config = config
         self.backend = backends.create(device, dtype)
@@ -66,7 +70,10 @@ class Network:
         self.keep_outputs = keep_outputs
         self.keep_gradients = keep_gradients
         self.seed = seed
+        self.freeze = freeze
         self.seen = 0
+        self.rate_scale = 1.0
+        self._plan_only = plan_only
         if batch is not None:
             self._set_batch(batch)
         if training:
@@ -212,7 +219,8 @@ class Network:
                 layer.infer_shape()
             raise ConfigError(problems=problems)
         self._bound = None
-        self._prepare(self.batch)
+        if not self._plan_only:
+            self._prepare(self.batch)
 
     def _set_batch(self, batch: int) -> None:
         if batch < 1:
@@ -226,17 +234,21 @@ class Network:
     def _mark_frozen(self) -> None:
         """Find out where gradients flow and what they change.
 
-        Layers before the last ``stopbackward=1`` stay as they are. Up to the last ``train_only_bn`` only the rolling
-        statistics of batch normalisation follow the data (Darknet, set_train_only_bn and update_network_gpu).
+        Layers before the last ``stopbackward=1`` and the first ``freeze`` layers stay as they are. Up to the last
+        ``train_only_bn`` only the rolling statistics of batch normalisation follow the data (Darknet,
+        set_train_only_bn and update_network_gpu).
         """
-        stops = [layer.index for layer in self.layers if layer.options.stopbackward]
-        self._stop = max(stops, default=-1) if self.training else -1
+        stops = [layer.index for layer in self.layers if layer.options.stopbackward == 1]
+        frozen = max([self.freeze, *stops]) if self.training else 0
+        self._stop = max([self.freeze - 1, *stops]) if self.training else -1
         arrives = {layer.index for layer in self.layers if layer.is_head}
         written = set(arrives)
         last_bn_only = max((layer.index for layer in self.layers if layer.options.train_only_bn), default=-1)
         for layer in self.layers:
-            layer.frozen = layer.index < self._stop
+            layer.frozen = layer.index < frozen
             layer.is_updated = not layer.frozen and layer.index > last_bn_only
+            later = (other.options.stopbackward for other in self.layers[layer.index + 1 :])
+            layer.held_until = max((until for until in later if until > 1), default=0)
         self._backward_order: list[Layer] = []
         for layer in reversed(self.layers):
             if layer.index not in arrives or layer.index <= self._stop or layer.options.onlyforward:
@@ -333,12 +345,19 @@ class Network:
 
     def reset_state(self) -> None:
         """Let recurrent layers forget what they have seen; a new batch or input size does so too."""
+        for memory in self.memories().values():
+            self.backend.fill(memory, 0.0)
+
+    def memories(self) -> dict[str, Any]:
+        """What layers remember from one pass to the next, by ``index.name``; empty unless some are recurrent."""
         if self._bound is None:
-            return
-        for layer in self.layers:
-            for name, buffer in layer.buffers(self._bound[0], self.training).items():
-                if buffer.lasting:
-                    self.backend.fill(view(layer, name), 0.0)
+            return {}
+        return {
+            f"{layer.index}.{name}": view(layer, name)
+            for layer in self.layers
+            for name, buffer in layer.buffers(self._bound[0], self.training).items()
+            if buffer.lasting
+        }
 
     # Passes ----------------------------------------------------------------------------------------------------
 
@@ -388,10 +407,23 @@ class Network:
         cost = self.loss(truth) if truth is not None else None
         if not self._has_loss:
             raise TrainingError("backward needs the truth: pass it here, or to forward or loss before")
+        last = self._held_now()
         with self.backend.running():
             for layer in self._backward_order:
+                if layer.index <= last:
+                    break
                 layer.backward(layer.grad_output, *[self._gradient_of(source) for source in layer.sources])
         return cost
+
+    def _held_now(self) -> int:
+        """The last layer that this update's backward pass leaves out because of ``stopbackward=N``; -1 if none is.
+
+        Until N updates are done it ends after that layer, and those before it learn nothing, though they keep on
+        seeing the data as in training (Darknet, backward_network_gpu).
+        """
+        done = (self.seen - 1) // self.options.batch
+        holding = (layer.index for layer in self.layers if layer.options.stopbackward > max(1, done))
+        return max(holding, default=-1)
 
     def zero_gradients(self) -> None:
         """Set all parameter gradients to zero."""
@@ -406,25 +438,44 @@ class Network:
         ``x`` is float32 (batch, channels, height, width) in 0..1. ``truth`` is, for detectors, a list with one array
         (n, 5) per picture: class, centre x, centre y, width, height in 0..1; for classifiers an array
         (batch, classes). Returns the loss: the mean over the subdivisions of Darknet's get_network_cost.
+
+        Raises :class:`~darkpy.errors.NotFinite`, with nothing updated, if the loss or a gradient is NaN or infinite.
         """
         if not self.training:
             raise TrainingError("the network was built for inference; use Network.from_cfg(..., training=True)")
         pictures, part = self.options.batch, self.options.batch // self.options.subdivisions
         if len(x) != pictures or len(truth) != pictures:
             raise InputError(f"an update takes {pictures} pictures with their truth, not {len(x)} and {len(truth)}")
-        self.zero_gradients()
-        cost = 0.0
-        for start in range(0, pictures, part):
-            self.seen += part
-            self.forward(x[start : start + part])
-            cost += self.backward(truth[start : start + part]) or 0.0
+        before = self.seen
+        try:
+            cost = self._gather_gradients(x, truth, part)
+        except NotFinite:
+            self.seen = before
+            raise
         self.update()
         return cost / self.options.subdivisions
+
+    def _gather_gradients(self, x: np.ndarray, truth: Truth, part: int) -> float:
+        """Forward and backward over all parts of a batch; the sum of their costs."""
+        self.zero_gradients()
+        cost = 0.0
+        for start in range(0, len(x), part):
+            stop = start + part
+            self.seen += part
+            self.forward(x[start:stop])
+            loss = self.loss(truth[start:stop])
+            if not math.isfinite(loss):
+                raise NotFinite("loss", (start, stop))
+            self.backward()
+            cost += loss
+        if not self.backend.is_finite(self.parameters.gradients):
+            raise NotFinite("gradient", (0, len(x)))
+        return cost
 
     def update(self) -> None:
         """Change the parameters along the gradients gathered since :meth:`zero_gradients`."""
         assert self.optimizer is not None
-        rate = learning_rate(self.options, self.iteration, self.seed)
+        rate = self.rate_scale * learning_rate(self.options, self.iteration, self.seed)
         with self.backend.running():
             self.optimizer.update(self.parameters, rate, self.iteration)
             for layer in self._clipped:
@@ -467,6 +518,15 @@ class Network:
         from darkpy.detection import detect
 
         return detect(self, image_bgr, thresh=thresh, nms=nms, letter_box=letter_box)
+
+    def classify(self, image_bgr: np.ndarray, top: int = 5) -> list[ClassProbability]:
+        """The classes a picture may show, uint8 (height, width, 3) in OpenCV's BGR order, the most probable first.
+
+        The square in the middle of the picture is looked at.
+        """
+        from darkpy.classification import classify
+
+        return classify(self, image_bgr, top)
 
 
 def _has_weights(layer: Layer) -> bool:

@@ -82,11 +82,19 @@ _POLICIES: dict[str, Callable[[NetOptions, int, int], float]] = {
 }
 
 
+def update_batch(options: NetOptions, iteration: int) -> int:
+    """The number that gradients are divided by: the pictures of an update, times the mini-batches of a sequence.
+
+    (Darknet, update_network_gpu; its CPU code leaves the second factor out.)
+    """
+    return options.batch * options.sequence(iteration)
+
+
 class Sgd:
     """Gradient descent with momentum and weight decay, as Darknet applies them.
 
     With B pictures in an update: ``velocity = momentum * velocity - (gradient + decay * B * w)``, then
-    ``w += rate / B * velocity``. Gradients are sums over the pictures.
+    ``w += rate / B * velocity``. Gradients are sums over the pictures. See :func:`update_batch` for B.
     """
 
     vectors = ("velocity",)
@@ -99,15 +107,16 @@ class Sgd:
     def update(self, parameters: Parameters, rate: float, iteration: int) -> None:
         """One step on every segment of the parameters that learns at this iteration."""
         options = self.options
+        pictures = update_batch(options, iteration)
         for segment in parameters.segments(iteration, options.burn_in):
             part = slice(segment.start, segment.stop)
             self.backend.sgd_step(
                 parameters.values[part],
                 parameters.gradients[part],
                 self.velocity[part],
-                rate=rate * segment.rate_scale / options.batch,
+                rate=rate * segment.rate_scale / pictures,
                 momentum=options.momentum,
-                decay=options.decay * options.batch if segment.decay else 0.0,
+                decay=options.decay * pictures if segment.decay else 0.0,
             )
 
 
@@ -136,7 +145,7 @@ class Adam:
                 beta1=options.B1,
                 beta2=options.B2,
                 epsilon=options.eps,
-                decay=options.decay * options.batch,
+                decay=options.decay * update_batch(options, iteration),
                 step=max(iteration, 1),
             )
 

@@ -97,11 +97,28 @@ class Parameters:
         host = np.ascontiguousarray(value, dtype=self.backend.dtype).reshape(target.shape)
         self.backend.copy(self.backend.asarray(host), target)
 
+    def read_vector(self, vector: Any, slots: Sequence[Slot]) -> np.ndarray:
+        """A copy of a vector that is laid out by ``slots``, each parameter in the order of its axes.
+
+        On a device the elements of a vector may lie in another order, so this is what to keep in a file.
+        """
+        host = np.empty(vector.shape, self.backend.dtype)
+        for slot in slots:
+            part = vector[slot.start : slot.stop].reshape(slot.parameter.shape)
+            host[slot.start : slot.stop] = np.ravel(self.backend.to_host(part))
+        return host
+
+    def write_vector(self, vector: Any, slots: Sequence[Slot], values: np.ndarray) -> None:
+        """Set a vector from what :meth:`read_vector` gave, on this device or another."""
+        for slot in slots:
+            part = np.asarray(values[slot.start : slot.stop], self.backend.dtype).reshape(slot.parameter.shape)
+            self.backend.copy(part, vector[slot.start : slot.stop].reshape(slot.parameter.shape))
+
     def segments(self, iteration: int, burn_in: int) -> list[Segment]:
         """What to update at an iteration, as few stretches as possible (Darknet, update_network).
 
-        ``dont_update=N`` holds a layer still up to iteration N, ``burnin_update=K`` until K times burn_in,
-        ``train_only_bn`` always; the option ``learning_rate`` of a layer scales its rate.
+        ``dont_update=N`` holds a layer still up to iteration N, ``stopbackward=N`` those before it, ``burnin_update=K``
+        until K times burn_in, ``train_only_bn`` always; the option ``learning_rate`` of a layer scales its rate.
         """
         found: list[Segment] = []
         for slot in self.slots:
@@ -138,7 +155,7 @@ def _owner(layer: Layer, name: str) -> tuple[Any, str]:
 
 def _is_updated(layer: Layer, iteration: int, burn_in: int) -> bool:
     options = layer.options
-    if not layer.is_updated:
+    if not layer.is_updated or iteration <= layer.held_until:
         return False
     if options.burnin_update and options.burnin_update * burn_in > iteration:
         return False

@@ -80,34 +80,35 @@ def use_darknets_batchnorm_backward(network: Network) -> None:
     It has 2/N where the variance divided by N - 1, and epsilon outside the root in one term. With it in place every
     other operation can be compared closely, however small N is.
     """
-    exact_forward_activation = network.backend.activation_backward
-    network.backend.batchnorm_backward = _darknets_batchnorm_backward(exact_forward_activation)
+    network.backend.batchnorm_backward = partial(_darknets_batchnorm_backward, network.backend)
 
 
-def _darknets_batchnorm_backward(activation_backward):
-    def backward(
-        x, out, grad_out, mean, variance, scales, biases, grad_scales, grad_biases, grad_x, activation="linear",
-        accumulate=False,
-    ):  # fmt: skip
-        def channels(v):
-            return np.asarray(v, np.float64).reshape(1, -1, 1, 1)
+def _darknets_batchnorm_backward(
+    backend, x, out, grad_out, mean, variance, scales, biases, grad_scales, grad_biases, grad_x, activation="linear",
+    accumulate=False,
+):  # fmt: skip
+    """On the host, whatever the backend."""
 
-        n = x.shape[0] * x.shape[2] * x.shape[3]
-        centred = np.asarray(x, np.float64) - channels(mean)
-        deviation = np.sqrt(channels(variance) + 1e-5)
-        before = (channels(scales) * centred / deviation + channels(biases)).astype(x.dtype)
-        activated = np.empty_like(x)
-        activation_backward(before, out, grad_out, activated, activation)
-        g = activated.astype(np.float64)
-        grad_biases += g.sum((0, 2, 3))
-        grad_scales += (g * centred / deviation).sum((0, 2, 3))
-        g = g * channels(scales)
-        grad_mean = -g.sum((0, 2, 3), keepdims=True) / deviation
-        grad_variance = -0.5 * (g * centred).sum((0, 2, 3), keepdims=True) / deviation**3
-        result = g / (np.sqrt(channels(variance)) + 1e-5) + grad_variance * 2 * centred / n + grad_mean / n
-        grad_x[...] = grad_x + result if accumulate else result
+    def host(array):
+        return np.asarray(array, np.float64)
 
-    return backward
+    def channels(v):
+        return host(v).reshape(1, -1, 1, 1)
+
+    n = x.shape[0] * x.shape[2] * x.shape[3]
+    centred = host(x) - channels(mean)
+    deviation = np.sqrt(channels(variance) + 1e-5)
+    before = backend.asarray(channels(scales) * centred / deviation + channels(biases))
+    activated = backend.empty(x.shape)
+    backend.activation_backward(before, out, grad_out, activated, activation)
+    g = host(activated)
+    backend.copy(host(grad_biases) + g.sum((0, 2, 3)), grad_biases)
+    backend.copy(host(grad_scales) + (g * centred / deviation).sum((0, 2, 3)), grad_scales)
+    g = g * channels(scales)
+    grad_mean = -g.sum((0, 2, 3), keepdims=True) / deviation
+    grad_variance = -0.5 * (g * centred).sum((0, 2, 3), keepdims=True) / deviation**3
+    result = g / (np.sqrt(channels(variance)) + 1e-5) + grad_variance * 2 * centred / n + grad_mean / n
+    backend.copy(host(grad_x) + result if accumulate else result, grad_x)
 
 
 def use_darknets_recurrent_backward(network: Network) -> None:

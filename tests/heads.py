@@ -19,7 +19,7 @@ from darkpy.builder import build
 from darkpy.config.cfg import Config, parse_cfg, read_cfg
 from darkpy.errors import ConfigError
 from darkpy.network import Network
-from tests.backends import backend
+from tests.backends import backend, with_host_arrays
 from tests.conftest import SHARED
 from tests.golden import Case
 
@@ -50,7 +50,7 @@ def names(kind: str) -> list[str]:
 
 def head(cfg: str, folder: Path, device: str = "numpy", index: int = -1, **options: Any) -> Any:
     """Layer ``index`` of a cfg, built for training."""
-    return Network(parsed(cfg, folder), training=True, device=device, **options).layers[index]
+    return with_host_arrays(Network(parsed(cfg, folder), training=True, device=device, **options).layers[index])
 
 
 def parsed(cfg: str, folder: Path) -> Config:

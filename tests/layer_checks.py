@@ -8,6 +8,7 @@ import numpy as np
 
 from darkpy.config.cfg import parse_cfg
 from darkpy.network import Network
+from darkpy.parameters import view
 
 Shape = tuple[int, int, int]
 
@@ -120,6 +121,36 @@ def check_batch_independence(text: str, shape: Shape = (3, 6, 5)) -> None:
     for i in range(3):
         built.reset_state()
         np.testing.assert_allclose(np.array(built.forward(x[i : i + 1]))[0], together[i], rtol=1e-10, atol=1e-12)
+
+
+def check_same_as_numpy(text: str, device: str, shape: Shape = (3, 6, 5), *, time_steps: int = 1) -> None:
+    """Outputs and, behind a [cost], all gradients in float32 on a device are those of NumPy in float64."""
+    training = text.endswith("[cost]\n")
+    options = {"training": training, "time_steps": time_steps} if training else {"keep_outputs": True}
+    expected = network(text, shape, **options)
+    found = network(text, shape, device=device, dtype=np.float32, **options)
+    x = pictures(expected, expected.batch)
+    for built in (expected, found):
+        built.forward(x.astype(built.backend.dtype))
+        if training:
+            output = np.asarray(built.layers[-1].output)
+            built.backward(np.random.default_rng(3).normal(size=output.shape))
+    for layer, other in zip(found.layers, expected.layers):
+        label = f"layer {layer.index} [{layer.name}]"
+        _assert_near(layer.output, other.output, f"output of {label}")
+        if training and other.grad_output is not None:
+            _assert_near(layer.grad_output, other.grad_output, f"gradient of {label}")
+        for parameter in layer.parameters() if training else []:
+            prefix = "grad_" if parameter.trained else ""
+            ours, theirs = (view(each, parameter.name, prefix) for each in (layer, other))
+            _assert_near(ours, theirs, f"{prefix}{parameter.name} of {label}")
+
+
+def _assert_near(found, expected, label: str) -> None:
+    """Beside the largest value, or 1 where all are smaller: inputs are of that size, and what cancels is not exact."""
+    found, expected = np.asarray(found, np.float64), np.asarray(expected)
+    error = np.abs(found - expected).max() / max(np.abs(expected).max(), 1.0)
+    assert error < 3e-5, f"{label}: off by {error:.2g} of the largest value"
 
 
 def check_resize(text: str, shape: Shape, larger: Shape) -> None:

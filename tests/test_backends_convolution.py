@@ -8,7 +8,7 @@ import pytest
 from darkpy.backends import create
 from darkpy.backends.base import ELEMENTWISE_ACTIVATIONS, ConvolutionGeometry
 from darkpy.backends.numpy import convolution
-from tests.backends import BACKENDS, assert_close, backend, random
+from tests.backends import BACKENDS, assert_close, backend, fresh, random
 from tests.gradients import check_gradient
 
 # x shape, filters, geometry, output height and width
@@ -194,7 +194,7 @@ def test_weight_gradient_by_definition(case):
 @cases
 @pytest.mark.parametrize("name", BACKENDS)
 def test_workspace_is_what_the_operations_use(name, x_shape, filters, geometry, size):
-    b = create(name)
+    b = fresh(name)
     x, weights, out = arrays(x_shape, filters, geometry, size)
     for training in (False, True):
         b.set_workspace(b.convolution_workspace(x.shape, weights.shape, out.shape, geometry, training))

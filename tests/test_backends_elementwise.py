@@ -190,3 +190,16 @@ def test_clip(name):
     expected = np.clip(x.astype(np.float64), -1.5, 1.5)
     backend(name).clip(x, 1.5)
     assert_close(x, expected)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_is_finite(name, bad):
+    array = random((100_000,), 0)
+    assert backend(name).is_finite(array)
+    assert backend(name).is_finite(np.full(1000, 3e38, np.float32)), "though the sum is not"
+    for place in (0, 77_777, -1):
+        spoiled = array.copy()
+        spoiled[place] = bad
+        assert not backend(name).is_finite(spoiled)
+    assert not backend(name).is_finite(np.array([np.inf, -np.inf], np.float32))

@@ -12,7 +12,7 @@ import pytest
 from darkpy import boxes as box_measures
 from darkpy.backends.base_yolo import BoxMeasure, YoloDecode, pack_truth, yolo_loss_settings
 from darkpy.backends.numpy.yolo_cells import box_gradient, similarity
-from tests.backends import BACKENDS, assert_close, backend
+from tests.backends import BACKENDS, CPU_BACKENDS, assert_close, backend
 
 ANCHORS = [(10, 14), (20, 18), (30, 40), (60, 50)]
 CLASSES = 3
@@ -332,7 +332,7 @@ VARIANTS = [
 ]
 
 
-@pytest.mark.skipif("numba" not in BACKENDS, reason="needs numba")
+@pytest.mark.skipif("numba" not in CPU_BACKENDS, reason="needs numba")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("options", VARIANTS, ids=lambda options: ",".join(options) or "default")
 def test_backends_agree(options, dtype):
@@ -380,7 +380,7 @@ def test_boxes_without_area_with_new_coords(name, iou_loss):
 # Loss: derivatives ------------------------------------------------------------------------------------------------
 
 
-@each_backend
+@pytest.mark.parametrize("name", CPU_BACKENDS)
 def test_objectness_and_classes_have_the_gradient_of_the_cross_entropy(name):
     """Finite differences of -log p where an object is, of -log(1 - p) elsewhere, as functions of the head's input."""
     generator = np.random.default_rng(3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import signal
 import subprocess
 import sys
@@ -86,7 +87,7 @@ def test_names_that_the_terminal_cannot_show_are_no_failure(job: Path) -> None:
     assert b"gr??e" in process.stdout
 
 
-# Ctrl-C
+# Signals
 
 
 def start_endless(job: Path) -> subprocess.Popen[str]:
@@ -109,28 +110,102 @@ def start_endless(job: Path) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT for one process")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_saves_and_stops_and_training_can_go_on(job: Path, number: signal.Signals) -> None:
+WITHOUT_SIGNALS = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+
+
+def iterations(folder: Path) -> list[int]:
+    with (folder / "results.csv").open(newline="") as file:
+        return [int(row["iteration"]) for row in csv.DictReader(file)]
+
+
+@WITHOUT_SIGNALS
+@pytest.mark.parametrize("number, name", [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+def test_a_signal_saves_and_stops_and_training_can_go_on(job: Path, number: signal.Signals, name: str) -> None:
     process = start_endless(job)
     process.send_signal(number)
     output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "stopping after this iteration; Ctrl-C again stops at once" in errors
     assert "Traceback" not in errors
     folder = job / "runs/tiny-1"
-    with (folder / "results.csv").open(newline="") as file:
-        done = int(list(csv.DictReader(file))[-1]["iteration"])
-    assert f"stopped at iteration {done:,}; to go on, start from runs/tiny-1/last.weights" in output
+    done = iterations(folder)[-1]
+    assert f"stopped at iteration {done:,} by {name}" in output
+    assert "to go on: darkpy detector train --resume runs/tiny-1\n" in output
     assert (folder / "chart.png").is_file()
     assert not (folder / "final.weights").exists()
     assert Network.from_cfg(job / "tiny.cfg", folder / "last.weights", device="numpy").iteration == done
 
-    write_cfg(job, max_batches=done + 2)
-    resumed = darkpy("detector", "train", "tiny.cfg", "runs/tiny-1/last.weights", "--no-map", cwd=job)
+    write_cfg(folder, max_batches=done + 2)
+    resumed = darkpy("detector", "train", "--resume", "runs/tiny-1", cwd=job)
     assert resumed.returncode == 0, resumed.stderr
-    with (job / "runs/tiny-2/results.csv").open(newline="") as file:
-        assert [int(row["iteration"]) for row in csv.DictReader(file)] == [done + 1, done + 2]
+    assert iterations(folder) == list(range(1, done + 3))
+
+
+@WITHOUT_SIGNALS
+def test_a_second_sigterm_stops_at_once_and_hangups_only_save(job: Path) -> None:
+    process = start_endless(job)
+    state = job / "runs/tiny-1/state.npz"
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        before = state.stat().st_mtime_ns
+        process.send_signal(number)
+        deadline = time.monotonic() + 60
+        while state.stat().st_mtime_ns == before:
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    process.send_signal(signal.SIGSTOP)  # so that both arrive before it can end the first way
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCONT):
+        process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.count("saving after this iteration") == 2
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    assert "to go on: darkpy detector train --resume runs/tiny-1\n" in output
+
+
+@WITHOUT_SIGNALS
+def test_training_goes_on_when_its_terminal_is_gone(job: Path) -> None:
+    import pty
+
+    write_cfg(job, max_batches=60)
+    terminal, slave = pty.openpty()
+    command = [sys.executable, "-m", "darkpy", "detector", "train", "tiny.cfg", "--no-map"]
+    process = subprocess.Popen(command, cwd=job, env=environment(), stdout=slave, stderr=slave)
+    os.close(slave)
+    results = job / "runs/tiny-1/results.csv"
+    deadline = time.monotonic() + 60
+    while not results.exists() or len(results.read_text().splitlines()) < 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        os.read(terminal, 65536)
+    os.close(terminal)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 0
+    assert iterations(job / "runs/tiny-1") == list(range(1, 61))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limits for files")
+def test_a_log_that_grows_too_large_for_the_disk(job: Path) -> None:
+    import resource
+
+    write_cfg(job, max_batches=100)
+    command = [sys.executable, "-m", "darkpy", "detector", "train", "tiny.cfg", "--no-map"]
+    process = subprocess.run(
+        command,
+        cwd=job,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000)),
+    )
+    assert process.returncode == 1
+    assert process.stderr == "runs/tiny-1/log.jsonl  cannot be written: File too large\n"
+    assert "to go on: darkpy detector train --resume runs/tiny-1\n" in process.stdout
+    resumed = darkpy("detector", "train", "--resume", "runs/tiny-1", cwd=job)
+    assert resumed.returncode == 0, resumed.stderr
+    assert iterations(job / "runs/tiny-1") == list(range(1, 101))
 
 
 def test_the_checkout_is_what_is_tested() -> None:

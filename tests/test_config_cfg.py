@@ -52,6 +52,14 @@ def test_line_endings_and_byte_order_mark(ending, mark, tmp_path):
     assert read_cfg(path).layers == parse_cfg(SMALL, str(path)).layers
 
 
+def test_another_net_keeps_its_lines_and_the_layers():
+    config = parse_cfg(SMALL, "small.cfg")
+    changed = config.with_net(height=32, batch=4)
+    entries = (Entry("width", "416", 3), Entry("height", "32", 4), Entry("batch", "4", 2))
+    assert changed.net == Section("net", 2, entries, "small.cfg")
+    assert changed.layers == config.layers and config.net.get("height") == Entry("height", "416", 4)
+
+
 def test_network_is_another_name_of_net():
     assert parse_cfg("[network]\nwidth=3").net.name == "network"
 

@@ -247,10 +247,10 @@ def test_keys_other_tools_write_are_warned_about(folder):
         ("names: [a]\ntrain: [a, b]", ["x.yaml:2  train: expected one text, not a list or a map"]),
         (
             "names: [a]\nformat: shape",
-            ["x.yaml:2  format: 'shape': expected one of darknet, voc, shapes; did you mean 'shapes'?"],
+            ["x.yaml:2  format: 'shape': expected one of darknet, voc, coco, shapes, folders, digits; did you mean 'shapes'?"],
         ),
         ("names: [a]\neval: xyz", ["x.yaml:2  eval: 'xyz': expected one of voc, coco, bdd, kitti, imagenet"]),
-        ("names: [a]\nshapes: 3", ["x.yaml:2  shapes: expected lines such as 'train: 2000' below it"]),
+        ("names: [a]\nshapes: 3", ["x.yaml:2  shapes: expected lines such as 'seed: 1' below it"]),
         ("names: [a]\ntrain: 'a", ["x.yaml:2  is not YAML: found unexpected end of stream"]),
         ("a: b\n\tc: d", ["x.yaml:2  is not YAML: found character '\\t' that cannot start any token"]),
         (b"names: [\xff]", ["x.yaml:1  byte 0xff is not UTF-8 text; save the file as UTF-8"]),

@@ -97,6 +97,35 @@ def test_problems(text, expected):
     assert parse(text)[1] == [expected]
 
 
+@pytest.mark.parametrize(
+    "text, mixing",
+    [("", 0), ("mixup=1", 1), ("mixup=3", 3), ("mixup=1\nmosaic=1", 3), ("cutmix=1", 2), ("mosaic=1\ncutmix=1", 4)],
+)
+def test_mixing_is_that_of_darknet(text, mixing):
+    assert parse(INPUT + text)[0].mixing == mixing
+
+
+def test_sequences_of_subdivisions():
+    sequence = "batch=8\nsubdivisions=8\n"
+    assert parse(INPUT + sequence)[0].sequence(0) == 1
+    assert parse(INPUT + sequence + "sequential_subdivisions=2")[0].sequence(0) == 4
+    assert parse(INPUT + sequence + "sequential_subdivisions=3")[0].sequence(0) == 2
+    assert parse(INPUT + sequence + "sequential_subdivisions=16")[0].sequence(0) == 1
+    growing = sequence + "policy=steps\nsteps=10,20\nscales=1,1\nseq_scales=.5,.1\n"
+    options = parse(INPUT + growing + "track=1")[0]
+    assert [options.sequence(iteration) for iteration in (0, 9, 10, 19, 20)] == [1, 1, 2, 2, 8]
+    assert parse(INPUT + growing)[0].sequence(50) == 1
+
+
+@pytest.mark.parametrize(
+    "key", ["weights_reject_freq", "equidistant_point", "badlabels_rejection_percentage", "adversarial_lr"]
+)
+def test_what_would_train_differently_is_refused(key):
+    (problem,) = parse(INPUT + f"{key}=1")[1]
+    assert problem.startswith(f"x.cfg:5  [net] {key}=1 is not supported: ")
+    assert parse(INPUT + f"{key}=0")[1] == []
+
+
 def test_all_checks_at_once():
     assert len(parse("width=8\nbatch=3\nsubdivisions=2\npolicy=steps\nmin_crop=99")[1]) == 5
 

@@ -5,17 +5,27 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from darkpy.data.augmentation import Augmentation, Region, cut_and_resize, move_boxes
+from darkpy.config.net import NetOptions
+from darkpy.data.augmentation import (
+    Augmentation,
+    Chances,
+    Region,
+    View,
+    cut_and_resize,
+    look,
+    move_boxes,
+    quarters,
+)
 
 FULL = Augmentation(jitter=0.3, resize=1.5, flip=True, hue=0.1, saturation=1.5, exposure=1.5)
 
 
 def options(**changes):
-    net = {"flip": True, "hue": 0.1, "saturation": 1.5, "exposure": 1.4, "letter_box": False, **changes}
-    return SimpleNamespace(**net), SimpleNamespace(jitter=0.3, resize=1.2, max=200, random=1.0)
+    net = {"hue": 0.1, "saturation": 1.5, "exposure": 1.4, **changes}
+    return NetOptions(**net), SimpleNamespace(jitter=0.3, resize=1.2, max=200, random=1.0)
 
 
 def noise(height: int, width: int, channels: int = 3) -> np.ndarray:
@@ -27,9 +37,14 @@ def test_from_options():
     assert augmentation == Augmentation(0.3, 1.2, True, 0.1, 1.5, 1.4, True, 200)
 
 
-def test_what_is_not_applied_is_known():
-    augmentation = Augmentation.from_options(*options(mosaic=True, mixup=0, blur=1, gaussian_noise=10))
-    assert augmentation.not_applied == ("mosaic", "blur", "gaussian_noise")
+def test_pictures_are_turned_only_if_that_is_asked_for():
+    assert Augmentation.from_options(*options(angle=7)).angle == 0
+    assert Augmentation.from_options(*options(angle=7, rotate_boxes=True)).angle == 7
+
+
+@pytest.mark.parametrize("keys, refused", [({"cutmix": True}, True), ({"mixup": 2}, True), ({"mosaic": True}, False)])
+def test_cutmix_is_for_classifiers(keys, refused):
+    assert Augmentation.from_options(*options(**keys)).not_applied == (("cutmix",) if refused else ())
 
 
 def test_none_only_resizes():
@@ -71,49 +86,141 @@ def test_options_do_not_disturb_each_other():
 # Boxes --------------------------------------------------------------------------------------------------------
 
 
-def blob_box(sample: np.ndarray) -> np.ndarray | None:
-    """Edges (left, top, right, bottom) in pixels of what is white in a sample (1, h, w)."""
-    mask = (sample[0] > 127).astype(np.uint8)
-    x, y, w, h = cv2.boundingRect(mask)
+SIZE = (96, 64)
+"""Width and height of the samples."""
+
+
+def picture(rng: np.random.Generator, channel: int, channels: int) -> tuple[np.ndarray, np.ndarray]:
+    """A black picture of any size with one object, a rectangle of class ``channel`` that is white in this channel."""
+    width, height = rng.integers(30, 200, 2)
+    w, h = (int(rng.integers(max(8, 0.15 * side), 0.6 * side)) for side in (width, height))
+    x, y = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
+    image = np.zeros((height, width, channels), np.uint8)
+    image[y : y + h, x : x + w, channel] = 255
+    box = [channel, (x + w / 2) / width, (y + h / 2) / height, w / width, h / height]
+    return image, np.array([box], np.float32)
+
+
+def edges(box: np.ndarray) -> np.ndarray:
+    """Left, top, right, bottom in pixels of the sample of a box (class, cx, cy, w, h)."""
+    return np.concatenate([box[1:3] - box[3:5] / 2, box[1:3] + box[3:5] / 2]) * (SIZE * 2)
+
+
+def found(sample: np.ndarray, channel: int, threshold: int = 127) -> np.ndarray | None:
+    """Left, top, right, bottom of what is white in a channel of a sample."""
+    x, y, w, h = cv2.boundingRect((sample[channel] > threshold).astype(np.uint8))
     return np.array([x, y, x + w, y + h]) if w else None
 
 
-@settings(max_examples=150, deadline=None)
-@given(
-    st.tuples(st.integers(30, 200), st.integers(30, 200)),
-    st.tuples(st.floats(0, 0.8), st.floats(0, 0.8), st.floats(0.15, 0.9), st.floats(0.15, 0.9)),
-    st.floats(0, 0.45),
-    st.floats(0.6, 1.8),
-    st.booleans(),
-    st.integers(0, 2**32 - 1),
-)
-def test_boxes_stay_on_their_object(size, place, jitter, resize, letter_box, seed):
-    """A white rectangle on black is found again by its colour where the box says it is."""
-    width, height = size
-    left, top = int(place[0] * width), int(place[1] * height)
-    right, bottom = min(width, left + max(8, int(place[2] * width))), min(height, top + max(8, int(place[3] * height)))
-    assume(right - left >= 6 and bottom - top >= 6)
-    image = np.zeros((height, width, 1), np.uint8)
-    image[top:bottom, left:right] = 255
-    # A picture mostly white has a bright mean, which would be taken for the object.
-    assume(image.mean() < 100)
-    box = [0, (left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height]
-    augmentation = Augmentation(jitter=jitter, resize=resize, flip=True, letter_box=letter_box)
-    truth = np.array([box], np.float32)
-    sample, boxes = augmentation.augment(image, truth, 96, 64, np.random.default_rng(seed))
-    found = blob_box(sample)
-    if len(boxes) == 0:
-        assert found is None or (found[2:] - found[:2]).min() <= 1
-        return
-    centre, extent = boxes[0, 1:3] * [96, 64], boxes[0, 3:5] * [96, 64]
-    if found is None:
-        assert extent.min() < 1.5
-        return
-    # A pixel of the sample, and where the object meets the grey around the picture, part of one of the picture.
-    region = augmentation._region(width, height, 96, 64, np.random.default_rng(seed).random(12)[:6])
-    tolerance = 0.6 + 0.35 * max(96 / region.width, 64 / region.height)
-    edges = np.concatenate([centre - extent / 2, centre + extent / 2])
-    assert np.abs(edges - found).max() <= tolerance
+def places(count: int, chances: Chances) -> list[Region]:
+    return quarters(*SIZE, chances.meeting) if count == 4 else [Region(0, 0, *SIZE)] * count
+
+
+def views(augmentation: Augmentation, pictures: list, chances: Chances) -> list[View]:
+    return [
+        augmentation.view(image.shape[1], image.shape[0], place, SIZE, row)
+        for (image, _), place, row in zip(pictures, places(len(pictures), chances), chances.pictures)
+    ]
+
+
+def pixel(view: View, place: Region) -> float:
+    """Pixels of the sample that one of the picture becomes, or 1 if it becomes less."""
+    return max(1.0, place.width / view.part.width, place.height / view.part.height)
+
+
+AUGMENTATIONS = {
+    "jitter": st.floats(0, 0.45),
+    "resize": st.floats(0.6, 1.8),
+    "flip": st.booleans(),
+    "letter_box": st.booleans(),
+    "mosaic_bound": st.booleans(),
+}
+COUNTS = pytest.mark.parametrize("count", [1, 2, 4], ids=["single", "mixup", "mosaic"])
+
+
+@COUNTS
+@settings(max_examples=80, deadline=None)
+@given(st.builds(Augmentation, **AUGMENTATIONS), st.integers(0, 2**32 - 1))
+def test_boxes_stay_on_their_object(count, augmentation, seed):
+    """White rectangles, each in a colour of its own, are found again where their boxes say they are."""
+    rng = np.random.default_rng(seed)
+    pictures = [picture(rng, number, count) for number in range(count)]
+    chances = Chances.draw(rng)
+    sample, boxes = augmentation.combine(pictures, *SIZE, chances, rng)
+    assert sample.shape == (count, SIZE[1], SIZE[0]) and len(set(boxes[:, 0])) == len(boxes)
+    by_class = {int(box[0]): edges(box) for box in boxes}
+    seen = views(augmentation, pictures, chances)
+    for number, (view, place) in enumerate(zip(seen, places(count, chances))):
+        assert is_inside(view.part, view.region)
+        there = found(sample, number, 63 if count == 2 else 127)
+        # A pixel of the sample, and where the object meets the grey around the picture, part of one of the picture.
+        tolerance = 0.6 + 0.35 * pixel(view, place)
+        if number not in by_class:
+            assert there is None or (there[2:] - there[:2]).min() <= 1 + tolerance
+        elif there is None:
+            assert (by_class[number][2:] - by_class[number][:2]).min() < 1 + tolerance
+        else:
+            assert np.abs(by_class[number] - there).max() <= tolerance
+
+
+@COUNTS
+@settings(max_examples=80, deadline=None)
+@given(st.builds(Augmentation, angle=st.floats(1, 180), **AUGMENTATIONS), st.integers(0, 2**32 - 1))
+def test_turned_boxes_hold_their_object(count, augmentation, seed):
+    """They are the boxes around the turned rectangles; where those are cut, they may be larger."""
+    rng = np.random.default_rng(seed)
+    pictures = [picture(rng, number, count) for number in range(count)]
+    chances = Chances.draw(rng)
+    sample, boxes = augmentation.combine(pictures, *SIZE, chances, rng)
+    by_class = {int(box[0]): edges(box) for box in boxes}
+    for number, (view, place) in enumerate(zip(views(augmentation, pictures, chances), places(count, chances))):
+        there = found(sample, number, 63 if count == 2 else 127)
+        # The tips of a turned rectangle are less than half a pixel wide.
+        tolerance = 1 + 1.5 * pixel(view, place)
+        if there is None:
+            continue
+        if number not in by_class:
+            assert (there[2:] - there[:2]).min() <= 1 + tolerance
+            continue
+        box = by_class[number]
+        assert (box[:2] <= there[:2] + 1).all() and (box[2:] >= there[2:] - 1).all()
+        corner = np.array([place.left, place.top])
+        is_whole = (box[:2] > corner).all() and (box[2:] < corner + (place.width, place.height)).all()
+        if is_whole and not is_cut(view, pictures[number][0], pictures[number][1][0]):
+            assert np.abs(box - there).max() <= tolerance
+
+
+def is_inside(part: Region, whole: Region) -> bool:
+    across = whole.left <= part.left and part.left + part.width <= whole.left + whole.width
+    return across and whole.top <= part.top and part.top + part.height <= whole.top + whole.height
+
+
+def is_cut(view: View, image: np.ndarray, box: np.ndarray) -> bool:
+    """Whether a turned object leaves the region that is seen."""
+    height, width = image.shape[:2]
+    corners = (box[1:3] + np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * box[3:5] / 2) * (width, height)
+    region = view.region
+    middle = np.array([region.left + region.width / 2, region.top + region.height / 2])
+    angle = np.deg2rad(view.turn)
+    turned = (corners - middle) @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) + middle
+    first, last = (view.part.left, view.part.top), (view.part.left + view.part.width, view.part.top + view.part.height)
+    return bool((turned < first).any() or (turned > last).any())
+
+
+@pytest.mark.parametrize("turn, expected", [(90, (25, 0, 30, 15)), (-90, (10, 25, 15, 40)), (180, (25, 25, 40, 30))])
+def test_turning_is_clockwise(turn, expected):
+    """By a quarter it is exact: an object 15 wide and 5 high at (0, 10) of 40 x 40."""
+    image = np.zeros((40, 40, 1), np.uint8)
+    image[10:15, 0:15] = 255
+    boxes = np.array([[0, 7.5 / 40, 12.5 / 40, 15 / 40, 5 / 40]], np.float32)
+    region = Region(0, 0, 40, 40)
+    view = View(region, region, turn=turn)
+    turned = look(image, view, 40, 40)[:, :, 0]
+    moved = move_boxes(boxes, view, 40, 40, region, (40, 40))[0]
+    left, top, right, bottom = np.rint(40 * np.concatenate([moved[1:3] - moved[3:5] / 2, moved[1:3] + moved[3:5] / 2]))
+    x, y, w, h = cv2.boundingRect((turned > 127).astype(np.uint8))
+    assert (x, y, x + w, y + h) == (left, top, right, bottom)
+    assert (left, top, right, bottom) == expected
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 0.9), st.floats(0.3, 3), st.booleans())
@@ -132,7 +239,8 @@ def test_boxes_are_inside_and_no_smaller_than_a_pixel(seed, jitter, resize, lett
 def test_boxes_move_with_the_region():
     boxes = np.array([[2, 0.5, 0.5, 0.2, 0.4]], np.float32)
     # The right half of a picture of 100 x 100, mirrored: the object's right half is at the right border.
-    moved = move_boxes(boxes, Region(50, 0, 50, 100), 100, 100, flip=True)
+    right_half, whole = Region(50, 0, 50, 100), Region(0, 0, 64, 64)
+    moved = move_boxes(boxes, View(right_half, right_half, flip=True), 100, 100, whole, (64, 64))
     assert np.allclose(moved, [[2, 0.9, 0.5, 0.2, 0.4]])
 
 
@@ -166,8 +274,10 @@ def test_outside_the_picture_is_its_mean():
 
 
 def regions(augmentation: Augmentation, width: int, height: int, count: int = 400) -> list[Region]:
-    rng = np.random.default_rng(0)
-    return [augmentation._region(width, height, 64, 64, rng.random(6)) for _ in range(count)]
+    rng, whole = np.random.default_rng(0), Region(0, 0, 64, 64)
+    return [
+        augmentation.view(width, height, whole, (64, 64), Chances.draw(rng).pictures[0]).region for _ in range(count)
+    ]
 
 
 def test_jitter_moves_each_side_by_up_to_its_part():
@@ -255,3 +365,208 @@ def test_flip_is_left_to_right_for_every_second():
     corners = [Augmentation(flip=True).augment(image, np.zeros((0, 5), np.float32), 4, 4, rng)[0][0] for _ in range(100)]
     left, right = sum(int(corner[0, 0] == 255) for corner in corners), sum(int(corner[0, 3] == 255) for corner in corners)
     assert left + right == 100 and 30 <= left <= 70
+
+
+# Mosaic and mixup ---------------------------------------------------------------------------------------------
+
+
+def constant(colour: int, width: int = 100, height: int = 100) -> tuple[np.ndarray, np.ndarray]:
+    return np.full((height, width, 1), colour, np.uint8), np.zeros((0, 5), np.float32)
+
+
+def numbers(**changes: float) -> np.ndarray:
+    """A row of chances that leave a picture as it is, except for what is changed by its place in the row."""
+    row = np.full(16, 0.5)
+    row[6] = row[13] = row[15] = 0.9  # no flip, no noise, not into the corner
+    for place, value in changes.items():
+        row[int(place[1:])] = value
+    return row
+
+
+def test_quarters_meet_between_a_fifth_and_four_fifths():
+    rng = np.random.default_rng(0)
+    found = [quarters(100, 200, rng.random(2)) for _ in range(2000)]
+    for parts in found:
+        first, last = parts[0], parts[3]
+        assert (first.left, first.top) == (0, 0)
+        assert (last.left, last.top) == (first.width, first.height)
+        assert (last.left + last.width, last.top + last.height) == (100, 200)
+        assert sum(part.width * part.height for part in parts) == 100 * 200
+    assert {parts[0].width for parts in found} == set(range(20, 81))
+    assert {parts[0].height for parts in found} == set(range(40, 161))
+
+
+def test_a_mosaic_shows_the_inner_end_of_each_picture():
+    """Pictures whose left part is dark: the left ones show their right end, the right ones their left end."""
+    image = np.zeros((100, 100, 1), np.uint8)
+    image[:, 50:] += 100
+    image[50:] += 50
+    chances = Chances(np.stack([numbers()] * 4), np.array([0.5, 0.5]))
+    empty = np.zeros((0, 5), np.float32)
+    sample, _ = Augmentation().combine([(image, empty)] * 4, 100, 100, chances, np.random.default_rng(0))
+    corners = sample[0][[0, 0, 99, 99], [0, 99, 0, 99]]
+    assert corners.tolist() == [150, 50, 100, 0]
+
+
+def seen(place: Region, changes: dict, **options: float) -> View:
+    return Augmentation(**options).view(100, 100, place, (100, 100), numbers(**changes))
+
+
+TOP_LEFT, TOP_RIGHT = Region(0, 0, 50, 50), Region(50, 0, 50, 50)
+
+
+def test_what_is_beyond_a_picture_is_skipped_at_the_meeting_point():
+    # Both sides move out by 20 of 100: 140 pixels are seen, of which the last 20 are empty.
+    out = {"n0": 0.0, "n1": 0.0, "n2": 0.0, "n3": 0.0}
+    view = seen(TOP_LEFT, out, jitter=0.2)
+    assert view.region == Region(-20, -20, 140, 140)
+    part = view.part
+    assert part.left + part.width in (100, 101) and part.top + part.height in (100, 101)
+    view = seen(TOP_RIGHT, out, jitter=0.2)
+    assert view.part.left in (0, -1)
+
+
+def test_some_pictures_of_a_mosaic_are_pushed_into_its_corner():
+    # The left side moves in by 20 and the right one out by 10, so 90 pixels are seen.
+    sides = {"n0": 1.0, "n1": 0.25}
+    assert seen(TOP_LEFT, sides, jitter=0.2).region == Region(20, 0, 90, 100)
+    assert seen(TOP_LEFT, {**sides, "n15": 0.1}, jitter=0.2).region == Region(0, 0, 90, 100)
+    assert seen(TOP_RIGHT, {**sides, "n15": 0.1}, jitter=0.2).region == Region(10, 0, 90, 100)
+    mirrored = {**sides, "n15": 0.1, "n6": 0.1}
+    assert seen(TOP_LEFT, mirrored, jitter=0.2, flip=True).region == Region(10, 0, 90, 100)
+    assert seen(TOP_RIGHT, mirrored, jitter=0.2, flip=True).region == Region(0, 0, 90, 100)
+
+
+def test_mosaic_bound_cuts_boxes_where_their_picture_ends():
+    whole = Region(0, 0, 100, 100)
+    view = View(whole, Region(40, 40, 50, 50))
+    boxes = np.array([[0, 0.8, 0.8, 0.4, 0.4]], np.float32)
+    free = move_boxes(boxes, view, 100, 100, TOP_LEFT, (100, 100))
+    assert np.allclose(free, [[0, 0.4, 0.4, 0.4, 0.4]])
+    bound = move_boxes(boxes, view, 100, 100, TOP_LEFT, (100, 100), True)
+    assert np.allclose(bound, [[0, 0.35, 0.35, 0.3, 0.3]])
+
+
+def test_max_holds_for_all_pictures_of_a_sample_together():
+    boxes = np.full((8, 5), 0.5, np.float32)
+    pictures = [(np.zeros((20, 20, 1), np.uint8), boxes)] * 2
+    rng = np.random.default_rng(0)
+    assert len(Augmentation(max=10).combine(pictures, 20, 20, Chances.draw(rng), rng)[1]) == 10
+
+
+def test_mixup_is_the_mean_of_both():
+    rng = np.random.default_rng(0)
+    sample, _ = Augmentation().combine([constant(40), constant(160)], 20, 20, Chances.draw(rng), rng)
+    assert sample.shape == (1, 20, 20) and (sample == 100).all()
+
+
+def test_further_columns_of_boxes_are_kept():
+    rng = np.random.default_rng(0)
+    image = constant(0)[0]
+    pictures = [(image, np.array([[0, 0.5, 0.5, 0.5, 0.5, identity]], np.float32)) for identity in (7, 8)]
+    _, boxes = FULL.combine(pictures, 64, 64, Chances.draw(rng), rng)
+    assert boxes.shape == (2, 6) and boxes[:, 5].tolist() == [7, 8]
+
+
+# Blur and noise -----------------------------------------------------------------------------------------------
+
+
+def blurred(blur: int, chance: float, side: float = 0.5) -> np.ndarray:
+    """How much each pixel of a noisy picture with an object in its middle has changed."""
+    image = noise(100, 100)
+    boxes = np.array([[0, 0.5, 0.5, side, side]] if side else [], np.float32).reshape(-1, 5)
+    chances = Chances(np.stack([numbers(n12=chance)] * 4), np.array([0.5, 0.5]))
+    sample, _ = Augmentation(blur=blur).combine([(image, boxes)], 100, 100, chances, np.random.default_rng(0))
+    return np.abs(sample.astype(int) - image.transpose(2, 0, 1)).max(axis=0)
+
+
+@pytest.mark.parametrize("blur, chance", [(1, 0.5), (1, 0.9), (7, 0.5)])
+def test_blur_keeps_objects_sharp(blur, chance):
+    change = blurred(blur, chance)
+    assert (change[25:75, 25:75] == 0).all()
+    outside = np.ones((100, 100), bool)
+    outside[25:75, 25:75] = False
+    assert (change[outside] > 0).mean() > 0.95
+
+
+@pytest.mark.parametrize("blur", [1, 7])
+def test_a_third_is_not_blurred(blur):
+    assert (blurred(blur, 0.3) == 0).all()
+
+
+def test_blur_of_the_whole_picture_has_the_size_given():
+    wide, narrow = blurred(6, 0.9), blurred(2, 0.9)
+    assert (wide[25:75, 25:75] > 0).mean() > 0.95
+    assert wide.mean() > narrow.mean() > 10
+
+
+def test_blur_of_the_whole_picture_spares_small_objects():
+    # The window is at most an eighth of the smallest object: 2 of 17 pixels, 1 of 9 (their background only), 0 of 7.
+    assert np.array_equal(blurred(9, 0.9, 0.17), blurred(2, 0.9, 0.5))
+    assert (blurred(9, 0.9, 0.09)[46:54, 46:54] == 0).all() and blurred(9, 0.9, 0.09).any()
+    assert (blurred(9, 0.9, 0.07) == 0).all()
+    assert (blurred(9, 0.9, 0) == 0).all()
+
+
+def test_noise_is_on_every_second_picture_and_has_its_size():
+    image, empty = constant(120)
+    rng = np.random.default_rng(0)
+    samples = [Augmentation(gaussian_noise=20).augment(image, empty, 100, 100, rng)[0] for _ in range(60)]
+    noisy = [sample for sample in samples if (sample != 120).any()]
+    assert 18 <= len(noisy) <= 42
+    for sample in noisy:
+        assert abs(sample.mean() - 120) < 1 and abs(sample.std() - 20) < 1
+    assert not np.array_equal(noisy[0], noisy[1])
+
+
+def test_noise_stays_within_the_range():
+    chances = Chances(np.stack([numbers(n13=0.1)] * 4), np.array([0.5, 0.5]))
+    sample, _ = Augmentation(gaussian_noise=127).combine([constant(250)], 50, 50, chances, np.random.default_rng(0))
+    # What went beyond is white, not black.
+    assert (sample == 255).mean() > 0.4 and (sample < 20).mean() < 0.1
+
+
+# Chances ------------------------------------------------------------------------------------------------------
+
+
+def test_views_share_what_they_are_told_to():
+    rng = np.random.default_rng(0)
+    first, second = Chances.draw(rng), Chances.draw(rng)
+    both = second.like(first, jitter_and_flip=True, colours=True)
+    same = both.pictures == first.pictures
+    assert same[:, [0, 1, 2, 3, 6, 7, 8, 9, 10, 11]].all() and not same[:, [4, 5, 12, 13, 14, 15]].any()
+    assert np.array_equal(both.pictures[:, 4:6], second.pictures[:, 4:6])
+    neither = second.like(first, jitter_and_flip=False, colours=False)
+    assert np.array_equal(neither.pictures, second.pictures)
+    colours = second.like(first, jitter_and_flip=False, colours=True).pictures == first.pictures
+    assert colours[:, 7:12].all() and not colours[:, :7].any()
+
+
+# Channels -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5, 9])
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_any_number_of_channels(channels, count):
+    """Each channel is changed as it would be alone, border and turn included."""
+    augmentation = Augmentation(jitter=0.4, flip=True, exposure=1.5, angle=30, letter_box=True)
+    image = cv2.GaussianBlur(noise(50, 70, channels), (9, 9), 0)
+    pictures = [(image, np.zeros((0, 5), np.float32))] * count
+    for seed in range(6):
+        chances = Chances.draw(np.random.default_rng(seed))
+        sample, _ = augmentation.combine(pictures, 48, 32, chances, np.random.default_rng(0))
+        assert sample.shape == (channels, 32, 48)
+        for channel in (0, channels - 1):
+            alone = [(image[:, :, channel : channel + 1], boxes) for image, boxes in pictures]
+            single, _ = augmentation.combine(alone, 48, 32, chances, np.random.default_rng(0))
+            # OpenCV turns pictures of one channel more exactly than those of several.
+            assert np.abs(sample[channel].astype(int) - single[0]).max() <= 6
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_blur_and_noise_of_any_number_of_channels(channels):
+    augmentation = Augmentation(blur=3, gaussian_noise=20)
+    rng = np.random.default_rng(0)
+    boxes = np.array([[0, 0.5, 0.5, 0.5, 0.5]], np.float32)
+    shapes = {augmentation.augment(noise(40, 40, channels), boxes, 32, 32, rng)[0].shape for _ in range(12)}
+    assert shapes == {(channels, 32, 32)}

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from darkpy.config.net import NetOptions
 from darkpy.data.augmentation import Augmentation
-from darkpy.data.dataset import Dataset
+from darkpy.data.dataset import Dataset, open_dataset
 from darkpy.data.loader import Loader, default_cache_bytes, multi_scale
 from darkpy.errors import DataError, Problem
 
@@ -182,6 +183,83 @@ def test_a_batch_stays_until_the_next_is_taken(folder):
             assert np.array_equal(batch.x, x)
 
 
+def test_pictures_of_many_channels(tmp_path):
+    """They come from NumPy files that a list names."""
+    image = np.arange(24 * 32 * 5, dtype=np.uint32).reshape(24, 32, 5).astype(np.uint8)
+    np.save(tmp_path / "0.npy", image)
+    (tmp_path / "0.txt").write_text("0 .5 .5 .5 .5\n")
+    (tmp_path / "train.txt").write_text("0.npy\n")
+    data = open_dataset(tmp_path / "train.txt", names=["x"])
+    options = {"channels": 5, "batch": 1, "size_at": lambda iteration: (32, 24)}
+    ((_, x, (boxes,), _),) = batches(data, 1, augmentation=Augmentation.none(), **options)
+    assert np.array_equal((x[0] * 255).round(), image.transpose(2, 0, 1)) and len(boxes) == 1
+    with pytest.raises(DataError, match="none of its pictures can be used"):
+        batches(data, 1, batch=1)
+
+
+# Mixed pictures, views, sequences -----------------------------------------------------------------------------
+
+NETS = {
+    "mosaic": NetOptions(batch=8, mosaic=True, max_batches=100),
+    "mixup": NetOptions(batch=8, mixup=1),
+    "contrastive": NetOptions(batch=8, subdivisions=2, mixup=1, contrastive=True),
+    "track": NetOptions(batch=8, subdivisions=2, time_steps=2, sequential_subdivisions=1, track=True, mosaic=True),
+}
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("options", NETS.values(), ids=NETS)
+def test_mixed_samples_depend_on_nothing_else_either(folder, options, workers):
+    """Neither on the threads, nor on the cache, nor on where a run was taken up again."""
+    data = dataset(folder)
+    whole = batches(data, 6, batch=8, options=options, cache_bytes=0)
+    assert_equal(batches(data, 4, batch=8, options=options, workers=workers, start=2), whole[2:])
+
+
+def test_mosaic_brings_objects_of_other_pictures(folder):
+    options = {"options": NETS["mosaic"], "augmentation": Augmentation.none()}
+    found = batches(dataset(folder), 12, batch=8, **options)
+    mixed = [any(len(boxes) > 1 for boxes in truth) for _, _, truth, _ in found]
+    assert 2 <= sum(mixed) <= 10
+    for (_, _, truth, indices), is_mixed in zip(found, mixed):
+        if is_mixed:
+            assert any(set(boxes[:, 0]) - {index} for boxes, index in zip(truth, indices))
+        else:
+            assert [boxes[0, 0] for boxes in truth] == indices
+
+
+def test_contrastive_gives_both_views_of_an_object_the_same_number(folder):
+    ((_, x, truth, indices),) = batches(dataset(folder), 1, batch=8, options=NetOptions(batch=8, contrastive=True))
+    assert indices[::2] == indices[1::2]
+    identities = [boxes[:, 5].tolist() for boxes in truth]
+    assert identities[::2] == identities[1::2] == [[4000 * index] for index in indices[::2]]
+    assert not np.array_equal(x[0], x[1])  # the zoom differs
+
+
+def test_without_contrastive_objects_have_no_number(folder):
+    ((_, _, truth, _),) = batches(dataset(folder), 1, batch=8, options=NetOptions(batch=8))
+    assert {boxes.shape for boxes in truth} == {(1, 5)}
+
+
+def test_frames_of_a_sequence_are_changed_alike(folder):
+    """The pictures differ by their colour only, so the objects of all frames must be at one place."""
+    options = NetOptions(batch=8, time_steps=4, track=True)
+    ((_, _, truth, indices),) = batches(dataset(folder), 1, batch=8, options=options)
+    for column in range(2):
+        frames = [truth[column + 2 * step][:, 1:] for step in range(4)]
+        assert all(np.array_equal(boxes, frames[0]) for boxes in frames)
+        steps = np.diff(indices[column::2]) % PICTURES
+        assert len(set(steps.tolist())) == 1 and steps[0] in (1, 2)
+    assert not np.array_equal(truth[0][:, 1:], truth[1][:, 1:])
+
+
+@pytest.mark.parametrize("options", NETS.values(), ids=NETS)
+def test_broken_pictures_are_replaced_in_mixed_samples_too(broken, options):
+    for _, x, truth, indices in batches(broken, 6, batch=8, options=options):
+        assert 4 not in indices and np.isfinite(x).all()
+        assert not any((boxes[:, 0] == 4).any() for boxes in truth)
+
+
 # Broken pictures and labels -----------------------------------------------------------------------------------
 
 
@@ -250,11 +328,11 @@ def test_damaged_xml_is_replaced_too(folder, tmp_path):
 
 
 def test_what_is_not_applied_is_said_once(folder):
-    augmentation = Augmentation(not_applied=("mosaic", "mixup"))
+    augmentation = Augmentation(not_applied=("cutmix",))
     reported: list[Problem] = []
     with Loader(dataset(folder), augmentation, batch=2, size_at=sizes, workers=0, report=reported.append) as loader:
         list(islice(loader, 3))
-    assert [problem.message for problem in reported] == ["mosaic, mixup: not yet applied; training goes on without"]
+    assert [problem.message for problem in reported] == ["cutmix: not applied here; training goes on without"]
 
 
 @pytest.mark.parametrize("options", [{"batch": 0}, {"start": -1}])

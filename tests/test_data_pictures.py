@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from darkpy.data.pictures import Placement, network_input, read_picture, resize_reference
 from darkpy.errors import DataError
 
+SCALES = {np.uint8: 1, np.uint16: 256}
+"""What stands for one of 256 levels."""
+
 
 def textured(height: int, width: int, channels: int = 3, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
@@ -119,9 +122,67 @@ def test_a_folder_is_no_picture(tmp_path):
         read_picture(tmp_path)
 
 
-def test_other_numbers_of_channels_are_refused(tmp_path):
-    with pytest.raises(DataError, match="1 or 3 channels, not 4"):
-        read_picture(save(tmp_path / "x.png", textured(3, 3)), channels=4)
+@pytest.mark.parametrize("mode, suffix", [("CMYK", ".jpg"), ("CMYK", ".tiff"), ("P", ".gif"), ("LA", ".png"), ("1", ".png")])
+def test_other_kinds_of_colour_are_converted(tmp_path, mode, suffix):
+    from PIL import Image
+
+    original = Image.fromarray(np.array([[[250, 0, 0], [0, 0, 0]]] * 2, np.uint8).repeat(8, 0).repeat(8, 1))
+    path = tmp_path / f"x{suffix}"
+    original.convert(mode).save(path)
+    red, grey = read_picture(path), read_picture(path, channels=1)
+    assert red.shape == (16, 16, 3) and grey.shape == (16, 16, 1)
+    expected = np.asarray(original.convert(mode).convert("RGB")).astype(int)
+    assert np.abs(red.astype(int) - expected)[:, [0, 1, 2, 13, 14, 15]].max() <= 6
+    assert np.abs(grey[:, :, 0].astype(int) - np.asarray(original.convert(mode).convert("L")))[:, 0].max() <= 6
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_four_channels_are_red_green_blue_and_alpha(tmp_path, suffix, dtype):
+    image = textured(5, 7, 4).astype(dtype) * SCALES[dtype] + (SCALES[dtype] > 1)
+    found = read_picture(save(tmp_path / f"x{suffix}", image), channels=4)
+    assert found.dtype == np.uint8 and found.flags.c_contiguous
+    assert np.array_equal(found, textured(5, 7, 4)[:, :, [2, 1, 0, 3]])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5, 12])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_arrays_have_any_number_of_channels_in_their_own_order(tmp_path, channels, dtype):
+    image = textured(5, 7, channels)
+    np.save(tmp_path / "x.npy", image.astype(dtype) * SCALES[dtype] + (SCALES[dtype] > 1))
+    assert np.array_equal(read_picture(tmp_path / "x.npy", channels), image)
+
+
+def test_an_array_without_a_channel_axis_is_grey(tmp_path):
+    np.save(tmp_path / "x.npy", textured(5, 7, 1)[:, :, 0])
+    assert np.array_equal(read_picture(tmp_path / "x.npy", 1), textured(5, 7, 1))
+
+
+@pytest.mark.parametrize(
+    "name, array, channels, message",
+    [
+        ("x.png", textured(3, 3), 4, "has 3 channels, the network takes 4; a .npy file can have any number"),
+        ("x.png", textured(3, 3, 1), 2, "has 1 channel, the network takes 2"),
+        ("x.npy", textured(3, 3, 5), 3, "has 5 channels, the network takes 3$"),
+        ("x.npy", textured(3, 3, 5).astype(np.float32), 5, "has values of type float32; expected uint8 or uint16"),
+        ("x.npy", np.zeros((2, 3, 4, 5), np.uint8), 5, r"has an array of shape \(2, 3, 4, 5\); expected"),
+        ("x.npy", np.zeros((0, 3, 5), np.uint8), 5, "has an array of shape"),
+        ("x.npy", np.array([None]), 5, "cannot be read as a NumPy file"),
+    ],
+)
+def test_what_does_not_fit_the_network_is_refused(tmp_path, name, array, channels, message):
+    path = tmp_path / name
+    np.save(path, array) if name == "x.npy" else save(path, array)
+    with pytest.raises(DataError, match=message) as caught:
+        read_picture(path, channels)
+    assert caught.value.problems[0].where == str(path)
+
+
+def test_an_array_cut_short_is_refused(tmp_path):
+    np.save(tmp_path / "x.npy", textured(30, 30, 5))
+    (tmp_path / "x.npy").write_bytes((tmp_path / "x.npy").read_bytes()[:500])
+    with pytest.raises(DataError, match="cannot be read as a NumPy file"):
+        read_picture(tmp_path / "x.npy", 5)
 
 
 @pytest.mark.parametrize("name", ["dog", "eagle", "person"])
@@ -139,7 +200,7 @@ def test_network_input_is_darknets(shared, name, letter_box):
 sides = st.integers(1, 70)
 
 
-@given(sides, sides, sides, sides, st.sampled_from([1, 3]))
+@given(sides, sides, sides, sides, st.sampled_from([1, 2, 3, 4, 5]))
 def test_fast_resize_equals_the_plain_one(height, width, new_height, new_width, channels):
     image = textured(height, width, channels)
     fast = network_input(image, new_width, new_height)

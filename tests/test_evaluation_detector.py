@@ -35,6 +35,12 @@ class Network:
         self.present: list[int] = []
         self.threads: set[int] = set()
 
+    def memories(self) -> dict[str, Any]:
+        return {}
+
+    def reset_state(self) -> None:
+        pass
+
     def forward(self, x: np.ndarray) -> None:
         assert x.dtype == np.float32
         assert x.shape[1:] == (3, self.height, self.width)

@@ -197,7 +197,8 @@ def inject_random_numbers(case: Case, network: Network, prefix: str) -> None:
     for index, layer in enumerate(network.layers):
         key = f"{prefix}/{index:03d}/rand"
         if key in case.arrays:
-            layer.draw = lambda mask, drawn=case.arrays[key]: np.copyto(mask, drawn.reshape(mask.shape))
+            drawn = case.arrays[key]
+            layer.draw = lambda mask, drawn=drawn: network.backend.copy(drawn.reshape(mask.shape), mask)
 
 
 def compare_parameter_gradients(case: Case, network: Network, comparison: Comparison) -> None:

@@ -8,6 +8,7 @@ from darkpy.backends.base import CHANNEL_ACTIVATIONS, ELEMENTWISE_ACTIVATIONS
 from darkpy.layers import registered
 from darkpy.layers.recurrent import RecurrentLayer
 from tests import layer_checks
+from tests.backends import BACKENDS
 
 CONV = "[convolutional]\nfilters=4\nsize=3\npad=1\nactivation=leaky\n"
 CONVOLUTION_14 = "[convolutional]\nfilters=14\nsize=1\nactivation=linear\n"
@@ -99,6 +100,19 @@ def test_gradients(section):
 
 
 @every_section
+@pytest.mark.parametrize("device", [name for name in BACKENDS if name != "numpy"])
+def test_every_device_computes_the_same(section, device):
+    """At inference, and in training where the section is no head; in training dropout draws."""
+    layer_checks.check_same_as_numpy(EXAMPLES[section].replace("[cost]\n", ""), device)
+    if section in NO_TRUE_GRADIENT:
+        return
+    text = layer_checks.identity_first(EXAMPLES[section].replace("[cost]\n", ""), 3)
+    is_recurrent = issubclass(registered()[section], RecurrentLayer)
+    if section != "dropout":  # a number drawn in float32 is not that drawn in float64
+        layer_checks.check_same_as_numpy(text, device, time_steps=3 if is_recurrent else 1)
+
+
+@every_section
 def test_sharing_memory_changes_nothing(section):
     layer_checks.check_memory_plan(EXAMPLES[section])
 
@@ -152,6 +166,14 @@ OPTIONS = [
     "[dropout]\nprobability=0\n" + CONV,
     "[softmax]\nnoloss=1\n[dropout]\n",
 ]
+
+
+@pytest.mark.parametrize("device", [name for name in BACKENDS if name != "numpy"])
+@pytest.mark.parametrize("text", OPTIONS)
+def test_options_on_every_device(text, device):
+    layer_checks.check_same_as_numpy(text, device, (3, 6, 4))
+    if "softmax]\nnoloss" not in text:
+        layer_checks.check_same_as_numpy(layer_checks.identity_first(text, 3), device, (3, 6, 4))
 
 
 @pytest.mark.parametrize("text", OPTIONS)

@@ -153,13 +153,15 @@ def test_embeddings_of_no_length_stay(tmp_path):
     assert (found == 0).all()
 
 
-def test_what_is_missing_in_label_files_is_said(tmp_path):
+def test_that_there_is_but_one_view_is_said(tmp_path):
     layer = heads.head(CFG, tmp_path)
     (warning,) = layer.graph.warnings
     assert str(warning) == (
-        f"{tmp_path}/my.cfg:28  [contrastive] learns only from truth that tells the identity of objects, which label "
-        "files do not"
+        f"{tmp_path}/my.cfg:28  [contrastive] learns from two views of every picture; without contrastive=1 in [net] "
+        "there is but one"
     )
+    with_views = heads.head(CFG.replace("max_batches", "contrastive=1\nmax_batches"), tmp_path)
+    assert with_views.graph.warnings == []
 
 
 @pytest.mark.parametrize("cfg", heads.published("contrastive"))

@@ -218,6 +218,21 @@ def test_stopbackward_freezes_what_is_before(tmp_path):
     assert not np.array_equal(network.parameters.read(network.layers[2], "weights"), later)
 
 
+def test_stopbackward_above_one_holds_what_is_before_for_so_many_updates(tmp_path):
+    text = DETECTOR.replace("[maxpool]\nsize=2\nstride=2", "[maxpool]\nsize=2\nstride=2\nstopbackward=2")
+    (tmp_path / "held.cfg").write_text(text)
+    network = Network.from_cfg(tmp_path / "held.cfg", training=True)
+    learned = []
+    for _ in range(3):
+        before = [network.parameters.read(network.layers[i], "weights") for i in (0, 2)]
+        rolling = network.parameters.read(network.layers[0], "rolling_mean")
+        network.train_batch(pictures(4), objects(4))
+        after = [network.parameters.read(network.layers[i], "weights") for i in (0, 2)]
+        learned.append([not np.array_equal(a, b) for a, b in zip(before, after)])
+        assert not np.array_equal(network.parameters.read(network.layers[0], "rolling_mean"), rolling)
+    assert learned == [[False, True], [False, True], [True, True]]
+
+
 @pytest.mark.parametrize("option", ["dont_update=1000", "train_only_bn=1"])
 def test_layers_that_are_not_updated(tmp_path, option):
     text = DETECTOR.replace("filters=8\n", f"filters=8\n{option}\n")

@@ -81,6 +81,17 @@ def test_sgd_is_darknets_formula_over_two_updates():
     np.testing.assert_allclose(vectors.values, w, rtol=1e-12)
 
 
+def test_gradients_are_divided_by_the_mini_batches_of_a_sequence_too():
+    """Darknet's update_batch: two subdivisions in one sequence count as twice the pictures, for the decay as well."""
+    results = []
+    for text in ("batch=4\nsubdivisions=4\nsequential_subdivisions=2", "batch=8"):
+        options = net_options(f"{text}\nmomentum=.9\ndecay=.01\nlearning_rate=.1")
+        vectors = Vectors(options)
+        Sgd(options, backends.create("numpy", np.float64), 6).update(vectors, 0.1, 1)
+        results.append(vectors.values)
+    assert np.array_equal(*results)
+
+
 def test_adam_is_darknets_formula_over_two_updates():
     options = net_options("batch=4\nadam=1\nB1=.8\nB2=.99\neps=1e-6\ndecay=.01\nlearning_rate=.1")
     vectors = Vectors(options)

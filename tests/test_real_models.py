@@ -10,7 +10,7 @@ import pytest
 
 from darkpy.data.pictures import read_picture
 from darkpy.network import Network
-from tests.backends import BACKENDS
+from tests.backends import FAST_BACKENDS
 from tests.golden import relative_error
 
 MODELS = ["yolo-fastest-1.1", "yolo-fastest-1.1-xl"]
@@ -32,7 +32,7 @@ def model(shared):
     return load
 
 
-@pytest.mark.parametrize("device", BACKENDS)
+@pytest.mark.parametrize("device", FAST_BACKENDS)
 @pytest.mark.parametrize("picture", PICTURES)
 @pytest.mark.parametrize("name", MODELS)
 def test_head_outputs(shared, model, name, picture, device):
@@ -46,7 +46,7 @@ def test_head_outputs(shared, model, name, picture, device):
             assert relative_error(head.output, stored) < 1e-3, f"{mode} layer {head.index}"
 
 
-@pytest.mark.parametrize("device", BACKENDS)
+@pytest.mark.parametrize("device", FAST_BACKENDS)
 @pytest.mark.parametrize("letter_box", [False, True])
 @pytest.mark.parametrize("picture", PICTURES)
 @pytest.mark.parametrize("name", MODELS)

@@ -43,7 +43,8 @@ def test_run_folder_has_everything(job: Path) -> None:
     assert result.outcome is Outcome.FINISHED
     assert result.folder == Path("runs/tiny-1")
     assert sorted(path.name for path in result.folder.iterdir()) == [
-        "5.weights", "args.yaml", "best.weights", "chart.png", "final.weights", "last.weights", "results.csv", "tiny.cfg",
+        "5.weights", "args.yaml", "best.weights", "chart.png", "final.weights", "last.weights", "log.jsonl",
+        "report.html", "results.csv", "state.npz", "status.json", "tiny.cfg",
     ]  # fmt: skip
     assert (result.folder / "tiny.cfg").read_bytes() == (job / "tiny.cfg").read_bytes()
     arguments = yaml.safe_load((result.folder / "args.yaml").read_text())
@@ -105,14 +106,22 @@ def test_weights_of_the_first_layers_are_a_start(job: Path) -> None:
     assert "starting from tiny.conv.1: 1 layer with weights, iteration 0" in printed
 
 
-def test_darknets_data_file_is_used_and_its_backup_folder_is_not(job: Path) -> None:
+def test_darknets_data_file_says_how_often_and_where_weights_are_saved(job: Path) -> None:
     with (job / "tiny.data").open("a") as file:
         file.write("saveweights=4\n")
-    result, printed = run(data="tiny.data")
+    result, _ = run(data="tiny.data")
     assert result.evaluation is not None
-    assert "backup= is not used: weights are saved in the run folder" in printed
-    assert (result.folder / "4.weights").exists()
-    assert not Path("backup").exists()
+    names = ("4", "best", "final", "last")
+    assert sorted(path.name for path in Path("backup").iterdir()) == [f"tiny_{name}.weights" for name in names]
+    for name in names:
+        assert Path(f"backup/tiny_{name}.weights").read_bytes() == (result.folder / f"{name}.weights").read_bytes()
+
+
+def test_a_backup_folder_that_cannot_be_is_told_and_is_no_failure(job: Path) -> None:
+    (job / "backup").touch()
+    result, printed = run(data="tiny.data")
+    assert result.outcome is Outcome.FINISHED
+    assert "tiny.data:5  backup=backup: File exists; weights are saved in the run folder only" in printed
 
 
 def test_multi_scale_changes_the_size_and_measures_at_the_cfgs(job: Path) -> None:
@@ -155,7 +164,7 @@ def test_validating_on_the_training_pictures_is_said(job: Path) -> None:
 
 def test_divergence_names_the_iteration_and_keeps_what_was_saved(job: Path) -> None:
     write_cfg(job, learning_rate=1e18, max_batches=40)
-    with pytest.raises(TrainingError, match=r"iteration \d+: the (loss is|weights are)"):
+    with pytest.raises(TrainingError, match=r"iteration \d+: the (loss|gradient|weights)"):
         run(measure=False)
     for path in Path("runs/tiny-1").glob("*.weights"):
         network = Network.from_cfg("tiny.cfg", path, device="numpy")

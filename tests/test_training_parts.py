@@ -83,6 +83,20 @@ def test_durations(seconds: float, expected: str) -> None:
     assert text.duration(seconds) == expected
 
 
+@pytest.mark.parametrize(
+    "duration, expected",
+    [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1.5h", 5400), ("2d", 172800), ("1H 5 m", 3900)],
+)
+def test_seconds_of_a_duration(duration: str, expected: float) -> None:
+    assert text.seconds(duration) == expected
+
+
+@pytest.mark.parametrize("duration", ["90", "", "h", "1w", "30 minutes", "-5m", "1h30"])
+def test_what_is_no_duration(duration: str) -> None:
+    with pytest.raises(ValueError, match=r"is no length of time such as 90s, 30m, 1h30m or 2d"):
+        text.seconds(duration)
+
+
 def test_plurals() -> None:
     assert [text.plural(n, "error") for n in (0, 1, 2000)] == ["0 errors", "1 error", "2,000 errors"]
 
@@ -97,9 +111,25 @@ def test_first_signal_asks_second_raises(number: signal.Signals, capfd: pytest.C
         assert not interrupt.requested
         os.kill(os.getpid(), number)
         assert interrupt.requested
+        assert (interrupt.signal, interrupt.name) == (number, "Ctrl-C" if number == signal.SIGINT else "SIGTERM")
         assert "Ctrl-C again stops at once" in capfd.readouterr().err
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1"])
+def test_other_signals_ask_for_saving_once(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    number = getattr(signal, name, None)
+    if number is None:
+        pytest.skip(f"no {name} on this system")
+    before = signal.getsignal(number)
+    with Interrupt() as interrupt:
+        os.kill(os.getpid(), number)
+        assert not interrupt.requested
+        assert [interrupt.take_save_request() for _ in range(2)] == [True, False]
+        assert "saving after this iteration" in capfd.readouterr().err
+        assert interrupt.name == ""
     assert signal.getsignal(number) == before
 
 
@@ -194,6 +224,17 @@ def test_problems_are_shown_up_to_ten_and_all_written(tmp_path: Path) -> None:
     assert "12 problems with pictures and labels" in stream.getvalue()
 
 
+def test_problems_of_an_earlier_part_are_not_told_again(tmp_path: Path) -> None:
+    ProblemLog(tmp_path / "problems.txt", Progress()).add(Problem("a.txt:1", "is bad"))
+    stream = io.StringIO()
+    log = ProblemLog(tmp_path / "problems.txt", ProgressLines(stream))
+    log.add_all([Problem("a.txt:1", "is bad"), Problem("b.txt:2", "is bad")])
+    log.conclude()
+    assert (tmp_path / "problems.txt").read_text() == "a.txt:1  is bad\nb.txt:2  is bad\n"
+    assert stream.getvalue().splitlines()[0] == "  b.txt:2  is bad"
+    assert "2 problems" in stream.getvalue()
+
+
 # Progress
 
 
@@ -232,6 +273,18 @@ def test_quiet_is_quiet() -> None:
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+def test_a_bar_can_go_on_after_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    bar = create_progress(stream)
+    for iteration in (1240, 600):  # taken back in between
+        bar.start(Course())  # type: ignore[arg-type]
+        bar.after_iteration(Course(), replace(RECORD, iteration=iteration))  # type: ignore[arg-type]
+        bar.finish(Course(), Outcome.FAILED)  # type: ignore[arg-type]
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    assert shown.index("it 1,240/2,000") < shown.index("it 600/2,000")
 
 
 @pytest.mark.parametrize("columns, has_parts", [(140, True), (100, False)])

@@ -105,7 +105,10 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT), "DARKPY_NUMBA": "0", "PYTHONUNBUFFERED": "1"}
 
 
-def darkpy(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """``python -m darkpy`` as a real process."""
+def darkpy(
+    *arguments: str | Path, cwd: Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """``python -m darkpy`` as a real process, in :func:`environment` unless another is given."""
     command = [sys.executable, "-m", "darkpy", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    env = environment() if env is None else env
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False)

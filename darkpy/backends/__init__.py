@@ -6,6 +6,8 @@ A backend knows arrays and shapes and nothing of layers, networks or files.
 from __future__ import annotations
 
 import os
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,28 +17,86 @@ from darkpy.errors import InputError, suggestion
 if TYPE_CHECKING:
     from darkpy.backends.base import Backend
 
-DEVICES = ("cpu", "numba", "numpy")
+#: What a user can ask for; ``gpu:1`` is the second GPU, and ``cuda`` another word for gpu.
+DEVICES = ("auto", "cpu", "gpu", "numba", "numpy")
+
+_GPU = re.compile(r"(gpu|cuda)(?::(\d+))?")
 
 
-def create(device: str = "cpu", dtype: Any = np.float32) -> Backend:
-    """The backend for a device, working in a float type.
+@dataclass(frozen=True)
+class Choice:
+    """A device, and in one line why it is this one; an empty line where it was asked for by name.
 
-    ``"cpu"`` is the compiled backend where Numba is installed and the environment does not say ``DARKPY_NUMBA=0``,
-    else pure NumPy; ``"numba"`` and ``"numpy"`` ask for one of them.
-
-    Raises :class:`~darkpy.errors.InputError` for an unknown device, or for ``"numba"`` where it is not installed.
+    device: ``gpu:0``, ``numba`` or ``numpy``.
     """
+
+    device: str
+    notice: str = ""
+
+
+def choose(device: str = "auto", dtype: Any = np.float32) -> Choice:
+    """What to compute on.
+
+    ``"auto"`` is what ``DARKPY_DEVICE`` in the environment says, else the first GPU if there is one that can be used,
+    else the CPU. ``"cpu"`` is the compiled backend where Numba is installed and the environment does not say
+    ``DARKPY_NUMBA=0``, else pure NumPy; ``"numba"``, ``"numpy"``, ``"gpu"``, ``"gpu:1"`` ask for one of them.
+
+    Raises :class:`~darkpy.errors.InputError` for an unknown device.
+    """
+    device = (device if device != "auto" else os.environ.get("DARKPY_DEVICE") or "auto").lower()
+    gpu = _GPU.fullmatch(device)
+    if gpu is not None:
+        return Choice(f"gpu:{int(gpu[2] or 0)}")
     if device not in DEVICES:
-        raise InputError(f"unknown device {device!r}{suggestion(device, DEVICES)}; choose from {', '.join(DEVICES)}")
-    if device == "numba" or (device == "cpu" and os.environ.get("DARKPY_NUMBA", "1") != "0"):
+        known = ("auto", "cpu", "gpu", "gpu:1", "numba", "numpy")
+        raise InputError(f"unknown device {device!r}{suggestion(device, known)}; choose from {', '.join(known)}")
+    if device != "auto":
+        return Choice(_cpu() if device == "cpu" else device)
+    if np.dtype(dtype) != np.float32:
+        return Choice(_cpu())
+    from darkpy.backends.cuda import device as cuda
+
+    reason = cuda.why_not()
+    if reason is None:
+        return Choice("gpu:0", f"computing on the GPU: {cuda.open_gpu(0).name} (--device cpu for the CPU)")
+    return Choice(_cpu(), f"computing on the CPU: {reason}")
+
+
+def create(device: str = "auto", dtype: Any = np.float32) -> Backend:
+    """The backend for a device (see :func:`choose`), working in a float type.
+
+    Raises :class:`~darkpy.errors.InputError` for an unknown device, or one that cannot be used, with what to do.
+    """
+    chosen = choose(device, dtype).device
+    if chosen.startswith("gpu"):
+        if np.dtype(dtype) != np.float32:
+            raise InputError(f"the GPU computes in float32, not {np.dtype(dtype)}; use --device cpu")
+        from darkpy.backends.cuda.device import open_gpu
+
+        index = int(chosen.partition(":")[2])
+        open_gpu(index)
+        from darkpy.backends.cuda import CudaBackend
+
+        return CudaBackend(index)
+    if chosen == "numba":
         try:
             from darkpy.backends.numba import NumbaBackend
 
             return NumbaBackend(dtype)
         except ImportError as error:
-            if device == "numba":
-                message = f"device 'numba' needs the package numba: pip install numba, or use 'numpy' ({error})"
-                raise InputError(message) from error
+            message = f"device 'numba' needs the package numba: pip install numba, or use 'numpy' ({error})"
+            raise InputError(message) from error
     from darkpy.backends.numpy import NumpyBackend
 
     return NumpyBackend(dtype)
+
+
+def _cpu() -> str:
+    """The backend for the CPU: compiled where it can be."""
+    if os.environ.get("DARKPY_NUMBA", "1") == "0":
+        return "numpy"
+    try:
+        import darkpy.backends.numba  # noqa: F401
+    except ImportError:
+        return "numpy"
+    return "numba"

@@ -148,8 +148,16 @@ class Backend(ABC):
         """``out += source``."""
 
     @abstractmethod
+    def is_finite(self, array: Array) -> bool:
+        """Whether no element is NaN or infinite."""
+
+    @abstractmethod
     def set_workspace(self, nbytes: int) -> None:
         """Make the workspace at least ``nbytes`` big. Without it, operations let it grow as they need."""
+
+    def free_memory(self) -> int | None:
+        """Bytes left of the device's own memory; None where arrays lie in the system's."""
+        return None
 
     @property
     @abstractmethod
@@ -525,6 +533,14 @@ class Backend(ABC):
         accumulate: tuple[bool, bool] = (False, False),
     ) -> None:
         """Gradients of both factors; a target that is None is not computed."""
+
+    @abstractmethod
+    def shift_channels_forward(self, x: Array, values: Array, out: Array) -> None:
+        """``out = x + values``; x, out (n, c, h, w), values (n, c, 1, 1)."""
+
+    @abstractmethod
+    def shift_channels_backward(self, grad_out: Array, grad_values: Array, accumulate: bool = False) -> None:
+        """``grad_values =`` the sum of grad_out over the positions of each picture."""
 
     @abstractmethod
     def multiply_forward(self, a: Array, b: Array, out: Array) -> None:

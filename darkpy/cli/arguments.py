@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
+from darkpy.config.data_files import DESCRIPTION_ENDINGS
 from darkpy.errors import InputError, Problem
 
-DATA_ENDINGS = (".data", ".yaml", ".yml")
+DATA_ENDINGS = (*DESCRIPTION_ENDINGS, ".json")
 WEIGHTS_ENDINGS = (".weights", ".backup")
 NAMES_ENDINGS = (".names", ".list")
 # Weights of the first layers only are named after the last of them: yolov4.conv.137, darknet19_448.conv.23.
@@ -93,7 +94,7 @@ def sort_files(paths: Iterable[str], *, pictures: bool = False) -> Files:
         if kind is None and Path(path).is_dir():
             kind = "data"
         if kind is None:
-            problems.append(Problem(path, "is no .cfg, .data, .yaml or .weights file, nor a folder"))
+            problems.append(Problem(path, "is no .cfg, .data, .yaml, .json or .weights file, nor a folder"))
         elif (given := getattr(files, kind)) is not None:
             problems.append(Problem(path, f"a second {kind} file; {given} is given already"))
         else:

@@ -34,7 +34,11 @@ class Failure(click.ClickException):
 
 
 class Command(click.Command):
-    """A command that takes Darknet's single-dash flags."""
+    """A command that takes Darknet's single-dash flags, and files with layers of one's own."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.params.append(_plugin_option())
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Spell the flags as declared, then parse."""
@@ -86,6 +90,29 @@ def _normalize(command: click.Command, ctx: click.Context, arguments: Sequence[s
 
 def _names(option: click.Option) -> list[str]:
     return [*option.opts, *option.secondary_opts]
+
+
+def _plugin_option() -> click.Option:
+    return click.Option(
+        ["--plugin"],
+        type=click.Path(),
+        multiple=True,
+        envvar="DARKPY_PLUGINS",
+        metavar="FILE",
+        expose_value=False,
+        callback=_load_plugins,
+        help="A Python file with layers of your own.",
+    )
+
+
+def _load_plugins(ctx: click.Context, parameter: click.Parameter, paths: Sequence[str]) -> None:
+    for path in paths:
+        from darkpy import plugins
+
+        try:
+            plugins.load(path)
+        except DarkpyError as error:
+            raise Failure(error) from error
 
 
 def without_effect(*names: str, because: str, value: bool = False) -> Callable[[Function], Function]:

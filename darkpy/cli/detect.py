@@ -1,11 +1,14 @@
-"""``darkpy detect``: find objects in pictures. ``darkpy detector test`` is the same in Darknet's order."""
+"""``darkpy detect``: find objects in pictures and videos. ``darkpy detector test`` is the same in Darknet's order."""
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +16,19 @@ import click
 
 from darkpy.cli.arguments import Files, sort_files
 from darkpy.cli.command import Command, Function, without_effect
+from darkpy.cli.device import device_options
+from darkpy.cli.results import (
+    CODECS,
+    STANDARD_OUTPUT,
+    Results,
+    VideoFile,
+    Wanted,
+    Window,
+    chosen_classes,
+    write_picture,
+)
 from darkpy.errors import DataError, InputError, Problem
+from darkpy.sources import Picture, Video, is_live, is_video, pictures_in, read_ahead
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,19 +38,6 @@ if TYPE_CHECKING:
 FRACTION: dict[str, Any] = {"type": click.FloatRange(0, 1), "metavar": "P", "show_default": True}
 PREDICTIONS = "predictions"
 WRITABLE = (".jpg", ".jpeg", ".png", ".bmp")
-STANDARD_OUTPUT = "-"
-
-
-def device_options(function: Function) -> Function:
-    """The flags that say what to compute on."""
-    decorators: list[Callable[[Any], Any]] = [
-        click.option("--device", metavar="NAME", default="cpu", show_default=True, help="cpu, numba or numpy."),
-        click.option("--nogpu", is_flag=True, expose_value=False, hidden=True),
-        without_effect("-i", "--gpu-index", because="this computes on the CPU", value=True),
-        without_effect("--gpus", because="this computes on the CPU", value=True),
-        without_effect("--benchmark-layers", because="layers are not timed one by one"),
-    ]
-    return _decorated(function, decorators)
 
 
 def detection_options(function: Function) -> Function:
@@ -48,10 +50,15 @@ def detection_options(function: Function) -> Function:
         click.option("--thresh", default=0.25, help="Show what is more probable than this.", **FRACTION),
         click.option("--nms", default=0.45, help="Overlap that makes two boxes one object.", **FRACTION),
         click.option("--letter-box", is_flag=True, help="Pad pictures to the network's shape, do not stretch them."),
+        click.option("--classes", metavar="NAMES", help="Only these classes: names or numbers, dog,cat,7."),
         click.option("--json", "json_file", metavar="FILE", help="Write detections as Darknet's json; - prints them."),
+        click.option("--json-lines", metavar="FILE", help="Write a json object a line, as found; - prints them."),
+        click.option("--crops", metavar="FOLDER", help="Write what is inside each box as a picture of its own."),
         click.option("--save-labels", is_flag=True, help="Write a label file for each picture that has none yet."),
+        click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Pictures at a time."),
+        click.option("--show/--dont-show", default=None, help="A window that shows them; Esc ends."),
+        click.option("--quiet", is_flag=True, help="Print nothing but errors."),
         click.option("--ext-output", is_flag=True, expose_value=False, hidden=True),  # the table always has the boxes
-        click.option("--dont-show", is_flag=True, expose_value=False, hidden=True),  # windows are never opened
         without_effect("--hier", because="there are no class trees", value=True),
     ]
     return device_options(_decorated(function, decorators))
@@ -74,13 +81,19 @@ class DetectOptions:
     thresh: float
     nms: float
     letter_box: bool
+    classes: str | None
     json_file: str | None
+    json_lines: str | None
+    crops: str | None
     save_labels: bool
+    batch: int
+    show: bool | None
+    quiet: bool
     device: str
 
 
 class Job:
-    """Looks at pictures one after the other, printing and writing what the options ask for."""
+    """Looks at pictures and videos, printing and writing what the options ask for."""
 
     def __init__(self, files: Files, options: DetectOptions) -> None:
         """Load the detector and say what it is."""
@@ -89,7 +102,10 @@ class Job:
         detector = load_detector(files, device=options.device)
         self.network = detector.network
         self.options = options
-        self.frames: list[dict[str, Any]] = []
+        crops = None if options.crops is None else Path(options.crops)
+        classes = chosen_classes(options.classes, self.network.names)
+        self.results = Results(Wanted(options.json_file, options.json_lines, crops, classes))
+        self.window = Window("darkpy", bool(options.show))
         self.problems: list[Problem] = []
         self.looked_at = 0
         self.kept_labels = 0
@@ -97,30 +113,63 @@ class Job:
 
     @property
     def written(self) -> int:
-        """How many pictures could be used."""
+        """How many pictures and videos could be used."""
         return self.looked_at - len(self.problems)
 
     def say(self, text: str) -> None:
         """Print a line for people; not where standard output is for json."""
-        if self.options.json_file != STANDARD_OUTPUT:
+        if self.results.wanted.speaks and not self.options.quiet:
             click.echo(text)
 
-    def look_at(self, path: Path, target: Path) -> None:
-        """Detect on one picture and draw it into ``target``; a picture that cannot be used is a problem for later."""
-        from darkpy.data.pictures import read_picture
+    def look_at(self, chosen: Iterable[tuple[Path, Path]], batch: int) -> None:
+        """Detect on pictures and draw each into its target, ``batch`` at a time, the next ones being decoded meanwhile.
 
-        self.looked_at += 1
-        try:
-            image = read_picture(path)[..., ::-1]  # RGB; detection and drawing take OpenCV's BGR
-        except DataError as error:
-            self.problems += error.problems
-            return
-        options = self.options
+        One that cannot be used is a problem for later.
+        """
+        waiting: list[Path] = []
+
+        def paths() -> Iterator[Path]:
+            for path, target in chosen:
+                waiting.append(target)
+                yield path
+
+        # One at a time: whoever types the names waits for each answer.
+        pictures = read_ahead(paths(), self.network.channels, ahead=2 * batch if batch > 1 else 0)
+        while group := list(islice(pictures, batch)):
+            targets, waiting[: len(group)] = waiting[: len(group)], []
+            self.looked_at += len(group)
+            if not self._look_at_some(list(zip(group, targets))):
+                return
+
+    def _look_at_some(self, group: list[tuple[Picture, Path]]) -> bool:
+        self.problems += [picture.problem for picture, _ in group if picture.problem is not None]
+        usable = [(picture.path, picture.image, target) for picture, target in group if picture.image is not None]
+        if not usable:
+            return True
         began = time.perf_counter()
-        found = self.network.detect(image, options.thresh, options.nms, options.letter_box)
-        self._report(path, image, found, time.perf_counter() - began)
-        self._keep(path, image, found)
-        write_picture(target, image, found)
+        found = self._detect([image for _, image, _ in usable])
+        seconds = (time.perf_counter() - began) / len(usable)
+        go_on = True
+        for (path, image, target), objects in zip(usable, found):
+            self._report(path, image, objects, seconds)
+            self.results.keep(str(path), image, objects)
+            self._keep_labels(path, image, objects)
+            drawn = self._drawn(image, objects)
+            write_picture(target, drawn)
+            go_on = go_on and self.window.show(drawn, wait=0)
+        return go_on
+
+    def _detect(self, images: list[np.ndarray]) -> list[list[Detection]]:
+        from darkpy.detection import detect_all
+
+        options = self.options
+        found = detect_all(self.network, images, options.thresh, options.nms, options.letter_box)
+        return [self.results.chosen(objects) for objects in found]
+
+    def _drawn(self, image: np.ndarray, found: list[Detection]) -> np.ndarray:
+        from darkpy.drawing import draw
+
+        return draw(image, found)
 
     def _report(self, path: Path, image: np.ndarray, found: list[Detection], seconds: float) -> None:
         from darkpy.cli.output import print_table
@@ -130,81 +179,94 @@ class Job:
         height, width = image.shape[:2]
         shown = [detection for detection in found if not detection.hidden]
         self.say(f"{path}   {width}x{height}   {1000 * seconds:.0f} ms   {plural(len(shown), 'object')}")
-        if shown and self.options.json_file != STANDARD_OUTPUT:
+        if shown and self.results.wanted.speaks and not self.options.quiet:
             print_table(detection_table(shown))
 
-    def _keep(self, path: Path, image: np.ndarray, found: list[Detection]) -> None:
+    def _keep_labels(self, path: Path, image: np.ndarray, found: list[Detection]) -> None:
         from darkpy.data.labels import label_path
-        from darkpy.detection import json_frame, save_labels
+        from darkpy.detection import save_labels
 
-        height, width = image.shape[:2]
-        if self.options.json_file is not None:
-            self.frames.append(json_frame(found, width, height, len(self.frames) + 1, path))
-        if self.options.save_labels:
-            # Where a training looks for them. Labels that are there may be somebody's work.
-            labels = label_path(path)
-            if labels.exists():
-                self.kept_labels += 1
-            else:
-                save_labels(labels, found, width, height)
+        if not self.options.save_labels:
+            return
+        # Where a training looks for them. Labels that are there may be somebody's work.
+        labels = label_path(path)
+        if labels.exists():
+            self.kept_labels += 1
+        else:
+            save_labels(labels, found, image.shape[1], image.shape[0])
 
-    def finish(self, drawn: str) -> None:
-        """Write the json file and say where everything is; exit status 2 if a picture could not be used.
+    def play(self, name: str, target: Path | None, *, skip: int = 0, seconds: float | None = None) -> None:
+        """Detect on a video or camera and write it with its boxes; Ctrl-C ends it, and what is there is kept.
+
+        skip: frames to leave out after each one. seconds: when to end.
+        """
+        self.looked_at += 1
+        try:
+            video = Video(name, skip=skip)
+        except DataError as error:
+            self.problems += error.problems
+            return
+        length = f"   {video.frames:,} frames" if video.frames else ""
+        self.say(f"{name}   {video.width}x{video.height}   {video.rate:.4g} frames/s{length}")
+        before = self.results.counts.copy()
+        began = time.perf_counter()
+        done = self._play(video, target, began, seconds)
+        self._summary(done, time.perf_counter() - began, self.results.counts - before)
+        if target is not None:
+            self.say(f"video: {target}")
+
+    def _play(self, video: Video, target: Path | None, began: float, seconds: float | None) -> int:
+        from darkpy.cli.output import progress_on_terminal
+
+        batch = 1 if video.is_live or self.window.is_open else self.options.batch
+        done = 0
+        with ExitStack() as stack:
+            stack.enter_context(video)
+            file = None if target is None else stack.enter_context(VideoFile(target, video))
+            progress = stack.enter_context(progress_on_terminal("frames"))
+            frames = iter(video)
+            try:
+                while group := list(islice(frames, batch)):
+                    for frame, found in zip(group, self._detect(group)):
+                        self.results.keep(video.name, frame, found)
+                        drawn = self._drawn(frame, found)
+                        if file is not None:
+                            file.write(drawn)
+                        done += 1
+                        if not self.window.show(drawn):
+                            return done
+                    if progress is not None:
+                        progress(done, max(done, video.frames))
+                    if seconds is not None and time.perf_counter() - began > seconds:
+                        return done
+            except KeyboardInterrupt:
+                click.echo("stopped; what was done is kept", err=True)
+        return done
+
+    def _summary(self, frames: int, seconds: float, counts: dict[str, int]) -> None:
+        from darkpy.training.text import duration, plural
+
+        rate = f"{frames / seconds:.1f} frames/s" if seconds else ""
+        objects = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
+        self.say(f"{plural(frames, 'frame')} in {duration(seconds)}   {rate}   {objects or 'no objects'}")
+
+    def finish(self, drawn: str | None) -> None:
+        """Complete the files and say where everything is; exit status 2 if a picture could not be used.
 
         drawn: where the drawn pictures are.
         """
-        self._write_json()
+        for line in self.results.finish():
+            self.say(line)
         if self.kept_labels:
             self.say(f"{self.kept_labels} label files were there already and are left as they are")
-        if self.written:
+        if drawn is not None and self.written:
             self.say(f"drawn: {drawn}")
         if self.problems:
             for problem in self.problems:
                 click.echo(str(problem), err=True)
-            click.echo(f"{len(self.problems)} of {self.looked_at} pictures could not be used", err=True)
+            what = "pictures" if self.looked_at > 1 or not is_video(self.problems[0].where or "") else "videos"
+            click.echo(f"{len(self.problems)} of {self.looked_at} {what} could not be used", err=True)
             click.get_current_context().exit(InputError.exit_code)
-
-    def _write_json(self) -> None:
-        from darkpy.detection import to_json
-        from darkpy.files import atomic_write
-
-        path = self.options.json_file
-        if path == STANDARD_OUTPUT:
-            click.echo(to_json(self.frames), nl=False)
-        elif path is not None:
-            with atomic_write(path, "w") as file:
-                file.write(to_json(self.frames))
-            click.echo(f"json: {path}")
-
-
-def write_picture(path: Path, image: np.ndarray, found: list[Detection]) -> None:
-    """Draw the detections and write the picture; the ending says the format."""
-    import cv2
-
-    from darkpy.drawing import draw
-    from darkpy.files import atomic_write
-
-    done, data = cv2.imencode(path.suffix, draw(image, found))
-    if not done:
-        raise InputError("cannot be written in this format; use .jpg or .png", where=str(path))
-    with atomic_write(path) as file:
-        file.write(data.tobytes())
-
-
-def pictures_in(paths: Iterable[str]) -> Iterator[tuple[Path, Path]]:
-    """Pictures of files and folders: their paths, and their places below the folder that was named."""
-    from darkpy.data.pictures import SUFFIXES
-
-    for name in paths:
-        path = Path(name)
-        if not path.is_dir():
-            yield path, Path(path.name)
-            continue
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-        if not found:
-            raise DataError("is a folder without pictures", where=name)
-        for file in found:
-            yield file, file.relative_to(path)
 
 
 def existing(paths: Iterable[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
@@ -232,12 +294,20 @@ def targets(places: Iterable[Path], out: Path) -> list[Path]:
     return list(taken)
 
 
+def video_target(name: str, out: Path) -> Path:
+    """Where to write a video with its boxes: in the same format if it can be written, else as .mp4."""
+    if is_live(name):
+        return out / f"{re.sub('[^A-Za-z0-9]+', '-', name).strip('-')}.mp4"
+    path = Path(name)
+    return out / (path.name if path.suffix.lower() in CODECS else f"{path.stem}.mp4")
+
+
 @click.command(cls=Command)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @detection_options
-@click.option("--out", metavar="FOLDER", default=PREDICTIONS, show_default=True, help="Where the drawn pictures go.")
+@click.option("--out", metavar="FOLDER", default=PREDICTIONS, show_default=True, help="Where drawn pictures go.")
 def detect(paths: tuple[str, ...], out: str, **given: Any) -> None:
-    """Find objects in pictures and folders of pictures.
+    """Find objects in pictures, folders, patterns, lists (.txt; - for standard input), videos and cameras (camera:0).
 
     Draws them into copies of the pictures and prints a table. The .cfg and .weights files may stand among the paths;
     without any, a small detector of shapes, digits and letters that comes with darkpy is used.
@@ -246,15 +316,20 @@ def detect(paths: tuple[str, ...], out: str, **given: Any) -> None:
         given["json_file"] = given["json_file"] or out
         out = PREDICTIONS
     options = DetectOptions(**given)
-    files = named_files(paths, options)
-    if not files.pictures:
+    files = named_files([path for path in paths if path != STANDARD_OUTPUT], options)
+    videos = [name for name in files.pictures if is_video(name)]
+    named: list[str] = [name for name in files.pictures if name not in videos]
+    if STANDARD_OUTPUT in paths:
+        named += paths_from_input()
+    if not named and not videos:
         raise click.UsageError("no picture is named")
-    chosen = existing(pictures_in(files.pictures))
+    chosen = existing(pictures_in(named))
     drawn = targets([place for _, place in chosen], Path(out))
     job = Job(files, options)
-    for (path, _), target in zip(chosen, drawn):
-        job.look_at(path, target)
-    job.finish(str(drawn[0]) if len(drawn) == 1 else out)
+    job.look_at(((path, target) for (path, _), target in zip(chosen, drawn)), options.batch)
+    for name in videos:
+        job.play(name, video_target(name, Path(out)))
+    job.finish((str(drawn[0]) if len(drawn) == 1 else out) if drawn else None)
 
 
 def named_files(paths: Iterable[str], options: DetectOptions) -> Files:

@@ -1,4 +1,4 @@
-"""``darkpy detector train``, ``map`` and ``test``: Darknet's commands, in its order of arguments or any other."""
+"""``darkpy detector train`` and ``test``: Darknet's commands, in its order of arguments or any other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from darkpy.cli.arguments import sort_files
-from darkpy.cli.command import INTERRUPTED, Command, Group, without_effect
+from darkpy.cli.command import Command, Group, without_effect
 from darkpy.cli.detect import (
     FRACTION,
     DetectOptions,
@@ -21,6 +21,8 @@ from darkpy.cli.detect import (
     paths_from_input,
     pictures_in,
 )
+from darkpy.cli.training import changes, exit_after, run_options
+from darkpy.sources import CAMERA
 
 COUNT: dict[str, Any] = {"type": click.IntRange(min=0), "metavar": "N", "show_default": True}
 POSITIVE: dict[str, Any] = {"type": click.IntRange(min=1), "metavar": "N", "show_default": True}
@@ -34,7 +36,7 @@ def detector() -> None:
 
 
 @detector.command(cls=Command)
-@click.argument("files", nargs=-1, required=True, metavar="[DATA] CFG [WEIGHTS]")
+@click.argument("files", nargs=-1, metavar="[DATA] CFG [WEIGHTS]")
 @click.option("--data", metavar="DATA", help="The data set: .data, .yaml, list or folder. [data/<cfg's name>.yaml]")
 @click.option("--weights", metavar="FILE", help="Where to start or go on from.")
 @click.option("--clear", is_flag=True, help="Start at iteration 0 whatever the weights say.")
@@ -48,94 +50,39 @@ def detector() -> None:
 @click.option("--iou-thresh", default=0.5, help="Overlap that counts as found.", **FRACTION)
 @click.option("--points", default=0, help=POINTS, **COUNT)
 @click.option("--save-every", "keep_every", default=0, help="Also keep weights every N iterations.", **COUNT)
+@run_options
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @device_options
 @without_effect("--dont-show", because="no window is opened")
-@without_effect("--show-imgs", because="augmented pictures are not saved")
+@without_effect("--show-imgs", because="darkpy data preview shows augmented pictures")
 @without_effect("--mjpeg-port", because="there is no video server; see chart.png in the run folder", value=True)
 @without_effect("--chart", because="each run draws a chart of its own", value=True)
 @without_effect("--cuda-debug-sync", because="this computes on the CPU")
-def train(files: tuple[str, ...], data: str | None, weights: str | None, quiet: bool, **settings: Any) -> None:
-    """Train a detector; Ctrl-C saves and stops (exit status 130).
+def train(
+    files: tuple[str, ...], data: str | None, weights: str | None, run: str | None, quiet: bool, **settings: Any
+) -> None:
+    """Train a detector; Ctrl-C or SIGTERM saves and stops, SIGHUP or SIGUSR1 saves and goes on.
 
     Needs a .cfg file. The data set may stand beside it, in Darknet's order (x.data x.cfg x.weights) or any other. All
-    results are in a new folder below runs/: last, best and final weights, results.csv, chart.png.
+    results are in a new folder below runs/: last, best and final weights, results.csv, chart.png. With --resume RUN
+    and nothing else, a run that was stopped or killed goes on as if it had not been.
     """
     named = sort_files(files)
     override(named, data=data, weights=weights)
-    if named.cfg is None:
+    if named.cfg is None and run is None:
         raise click.UsageError("no .cfg file is named")
 
-    from darkpy.training import Outcome, TrainingSettings
+    from darkpy.training import TrainingSettings, resume
     from darkpy.training import train as run_training
     from darkpy.training.progress import create_progress
 
-    chosen = TrainingSettings(cfg=named.cfg, data=named.data, weights=named.weights, **settings)
-    result = run_training(chosen, create_progress(quiet=quiet))
-    if result.outcome is Outcome.STOPPED:
-        click.get_current_context().exit(INTERRUPTED)
-
-
-@detector.command("map", cls=Command)
-@click.argument("files", nargs=-1, required=True, metavar="[DATA] CFG WEIGHTS")
-@click.option("--data", metavar="DATA", help="The data set. [data/<cfg's name>.yaml]")
-@click.option("--weights", metavar="FILE", help="The weights to measure.")
-@click.option("--split", type=click.Choice(SPLITS), default="val", show_default=True, help="Which pictures.")
-@click.option("--thresh", default=0.25, help="Probability for precision and recall.", **FRACTION)
-@click.option("--iou-thresh", default=0.5, help="Overlap that counts as found.", **FRACTION)
-@click.option("--points", default=0, help=POINTS, **COUNT)
-@click.option("--nms", default=0.45, help="Overlap that makes two boxes one object.", **FRACTION)
-@click.option("--letter-box", is_flag=True, help="Pad pictures to the network's shape, do not stretch them.")
-@click.option("--batch", default=8, help="Pictures at a time.", **POSITIVE)
-@click.option("--json", "json_file", metavar="FILE", help="Write all numbers to a json file.")
-@device_options
-@without_effect("--dont-show", because="no window is opened")
-def measure_map(
-    files: tuple[str, ...],
-    data: str | None,
-    weights: str | None,
-    split: str,
-    json_file: str | None,
-    device: str,
-    batch: int,
-    **options: Any,
-) -> None:
-    """Measure a detector: average precision per class, mAP, precision, recall, F1 and average IoU."""
-    named = sort_files(files)
-    override(named, data=data, weights=weights)
-    if named.cfg is None or named.weights is None:
-        raise click.UsageError("a .cfg and a .weights file are needed")
-
-    from darkpy.cli.loading import load_detector
-    from darkpy.cli.output import print_table, progress_on_terminal
-    from darkpy.data.dataset import open_dataset
-    from darkpy.evaluation import evaluate
-    from darkpy.training import default_data
-
-    named.data = named.data or str(default_data(named.cfg))
-    dataset = open_dataset(named.data, split, notify=lambda line: click.echo(line, err=True))
-    detector = load_detector(named, device=device, batch=batch)
-    click.echo(detector.description)
-    click.echo(f"{named.data}   {split} {len(dataset):,} pictures")
-    with progress_on_terminal("measuring") as progress:
-        evaluation = evaluate(detector.network, dataset, batch=batch, progress=progress, **options)
-    print_table(evaluation.table())
-    mean = evaluation.mean_average_precision
-    click.echo(f"mean average precision (mAP@{evaluation.iou_thresh:.2f}) = {mean:.6f}, or {100 * mean:.2f} %")
-    for problem in (*dataset.problems, *evaluation.skipped):
-        click.echo(str(problem), err=True)
-    if json_file is not None:
-        _write_json(json_file, evaluation.to_dict())
-
-
-def _write_json(path: str, numbers: dict[str, object]) -> None:
-    import json
-
-    from darkpy.files import atomic_write
-
-    with atomic_write(path, "w") as file:
-        json.dump(numbers, file, indent=1, ensure_ascii=False)
-    click.echo(f"json: {path}")
+    progress = create_progress(quiet=quiet)
+    if run is not None:
+        result = resume(run, progress, **changes(named, settings))
+    else:
+        chosen = TrainingSettings(cfg=named.cfg or "", data=named.data, weights=named.weights, **settings)
+        result = run_training(chosen, progress)
+    exit_after(result)
 
 
 @detector.command(cls=Command)
@@ -155,6 +102,47 @@ def test(files: tuple[str, ...], out: str | None, **given: Any) -> None:
         raise click.UsageError("a .cfg and a .weights file are needed")
     pictures = [path for path, _ in existing(pictures_in(named.pictures))]
     job = Job(named, options)
-    for path in pictures or map(Path, paths_from_input()):
-        job.look_at(path, Path("predictions.jpg"))
-    job.finish("predictions.jpg")
+    target = Path("predictions.jpg")
+    if pictures:
+        job.look_at(((path, target) for path in pictures), options.batch)
+    else:
+        # One at a time: whoever types the names waits for each answer.
+        job.look_at(((Path(name), target) for name in paths_from_input()), 1)
+    job.finish(str(target))
+
+
+@detector.command(cls=Command)
+@click.argument("files", nargs=-1, required=True, metavar="[DATA] CFG WEIGHTS [VIDEO]")
+@detection_options
+@click.option("-c", "camera", default=0, help="Without a video: the camera.", **COUNT)
+@click.option("-s", "--skip", "skip", default=0, help="Frames to leave out after each one.", **COUNT)
+@click.option("--out-filename", metavar="FILE", help="Write the video with its boxes.")
+@click.option("--json-file-output", metavar="FILE", help="The same as --json.")
+@click.option("--time-limit-sec", type=click.FloatRange(0), metavar="N", help="End after so many seconds.")
+@without_effect("--avgframes", because="each frame is looked at by itself", value=True)
+@without_effect("--mjpeg-port", because="there is no video server; --out-filename writes a file", value=True)
+@without_effect("--json-port", because="there is no server; --json-lines - prints as it goes", value=True)
+@without_effect("--benchmark", because="the rate is always printed")
+def demo(
+    files: tuple[str, ...],
+    camera: int,
+    skip: int,
+    out_filename: str | None,
+    json_file_output: str | None,
+    time_limit_sec: float | None,
+    **given: Any,
+) -> None:
+    """Watch a video, or a camera, as Darknet does: in a window where there is a display.
+
+    Without --out-filename nothing is written. Esc or q in the window ends it, and Ctrl-C.
+    """
+    given["json_file"] = given["json_file"] or json_file_output
+    given["show"] = given["show"] is not False
+    options = DetectOptions(**given)
+    named = named_files(files, options)
+    if named.cfg is None or named.weights is None:
+        raise click.UsageError("a .cfg and a .weights file are needed")
+    job = Job(named, options)
+    for name in named.pictures or [f"{CAMERA}{camera}"]:
+        job.play(name, None if out_filename is None else Path(out_filename), skip=skip, seconds=time_limit_sec)
+    job.finish(None)

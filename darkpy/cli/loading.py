@@ -11,6 +11,7 @@ import click
 
 from darkpy import resources
 from darkpy.cli.arguments import Files
+from darkpy.config.data_files import DESCRIPTION_ENDINGS
 from darkpy.errors import ConfigError, DataError, InputError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Detector:
     description: str
 
 
-def load_detector(files: Files, *, device: str = "cpu", batch: int | None = None) -> Detector:
+def load_detector(files: Files, *, device: str = "auto", batch: int | None = None) -> Detector:
     """Build the network of the files; with neither cfg nor weights, the small detector that comes with darkpy."""
     from darkpy.network import Network
 
@@ -88,11 +89,11 @@ def _fitting(names: Sequence[str], source: str, classes: int) -> Sequence[str]:
 def _names_of_data(path: str) -> Sequence[str]:
     from darkpy.config.data_files import read_data
 
-    if not Path(path).is_dir():
-        return read_data(resources.find("data", path)).names
-    from darkpy.data.dataset import open_dataset
+    if Path(path).suffix.lower() in DESCRIPTION_ENDINGS and (names := read_data(resources.find("data", path)).names):
+        return names
+    from darkpy.data.dataset import open_splits
 
-    return open_dataset(path, "val").names
+    return next(iter(open_splits(path).values())).names
 
 
 def _likely_names(cfg: str, classes: int) -> list[tuple[Sequence[str], str]]:

@@ -8,10 +8,18 @@ from contextlib import suppress
 
 import click
 
+from darkpy.cli.classifier import classifier
 from darkpy.cli.command import Group
+from darkpy.cli.data import data
+from darkpy.cli.data_tools import COMMANDS as DATA_TOOLS
 from darkpy.cli.detect import detect
 from darkpy.cli.detector import detector
+from darkpy.cli.evaluation import COMMANDS as EVALUATION
+from darkpy.cli.init import calc_anchors, init
 from darkpy.cli.net import net
+from darkpy.cli.report import report
+from darkpy.cli.runs import runs
+from darkpy.cli.weights import DARKNET_SPELLINGS, weights
 from darkpy.version import __version__
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -20,7 +28,7 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.group(cls=Group, context_settings=SETTINGS)
 @click.version_option(__version__, "--version", message="darkpy %(version)s")
 def cli() -> None:
-    """Train and use object detectors the Darknet way.
+    """Train and use object detectors and classifiers the Darknet way.
 
     A network is a .cfg file, a data set a .data or .yaml file or a folder. Darknet's flags with one dash
     (-thresh .3, -dont_show) are understood beside the long ones, and files are told apart by their endings.
@@ -45,9 +53,21 @@ def version() -> None:
             click.echo(f"{package} {installed(package)}")
 
 
+for command in (*EVALUATION, calc_anchors):
+    detector.add_command(command)
+for command in DATA_TOOLS:
+    data.add_command(command)
 cli.add_command(detector)
 cli.add_command(detect)
+cli.add_command(classifier)
 cli.add_command(net)
+cli.add_command(data)
+cli.add_command(init)
+cli.add_command(weights)
+cli.add_command(runs)
+cli.add_command(report)
+for spelling in DARKNET_SPELLINGS:
+    cli.add_command(spelling)
 
 
 def run() -> None:

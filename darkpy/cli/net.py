@@ -1,12 +1,16 @@
-"""``darkpy net``: look at network files without running them."""
+"""``darkpy net``: look at network files, and into networks."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from darkpy.cli.arguments import sort_files
 from darkpy.cli.command import Command, Group
+from darkpy.cli.detect import device_options, override
 from darkpy.errors import ConfigError, InputError, suggestion
 
 if TYPE_CHECKING:
@@ -14,11 +18,14 @@ if TYPE_CHECKING:
 
     from darkpy.layers.base import Shape
     from darkpy.summary import LayerRow, Summary
+    from darkpy.timing import Timing
+
+POSITIVE = click.IntRange(min=1)
 
 
 @click.group(cls=Group)
 def net() -> None:
-    """Check a cfg file, show what it describes, explain its sections."""
+    """Check a cfg file, show what it describes, time and draw it."""
 
 
 @net.command(cls=Command)
@@ -54,7 +61,7 @@ def _check(cfg: str, backend: object) -> str:
 
 @net.command(cls=Command)
 @click.argument("cfg", metavar="CFG")
-@click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Pictures at a time. [1; training: the cfg's]")
+@click.option("--batch", type=POSITIVE, metavar="N", help="Pictures at a time. [1; training: the cfg's]")
 def summary(cfg: str, batch: int | None) -> None:
     """Show the layers of a network, what they cost, and the memory it takes."""
     from darkpy.cli.output import print_table
@@ -124,6 +131,108 @@ def _memory_table(found: Summary) -> Table:
         purpose = lines[0][0]
         table.add_row(purpose, *(quantity(size, "B") if size else "" for _, size in lines))
     return table
+
+
+@net.command("time", cls=Command)
+@click.argument("cfg", metavar="CFG")
+@click.option("--batch", type=POSITIVE, metavar="N", help="Pictures at a time. [1; training: the cfg's]")
+@click.option("--runs", type=POSITIVE, metavar="N", default=10, show_default=True, help="Passes to measure.")
+@click.option("--training", is_flag=True, help="Measure a step of training: forward, backward and update.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@device_options
+def measure(cfg: str, quiet: bool, **options: Any) -> None:
+    """Measure how long each layer takes.
+
+    With random weights and pictures. Times are the median of all runs, for a whole batch; GFLOP/s are those of the
+    forward pass.
+    """
+    from darkpy.cli.output import print_table, progress_on_terminal
+    from darkpy.timing import measure as measure_layers
+    from darkpy.training.text import plural, quantity
+
+    with nullcontext() if quiet else progress_on_terminal("measuring") as progress:
+        found = measure_layers(cfg, progress=progress, **options)
+    work = "training" if found.memory.training else "inference"
+    threads = plural(found.threads, "thread")
+    pictures = plural(found.batch, "picture")
+    click.echo(f"{found.path}   {work}, {pictures} at a time   {found.device} backend, {threads}")
+    print_table(_time_table(found))
+    memory = quantity(found.memory.total, "B")
+    if found.process_memory:
+        memory += f", {quantity(found.process_memory, 'B')} the process at most"
+    click.echo(f"{1000 * found.total:.1f} ms, {found.batch / found.total:,.1f} pictures/s   memory {memory}")
+
+
+def _time_table(found: Timing) -> Table:
+    from rich.table import Table
+
+    training = found.memory.training
+    table = Table(box=None, pad_edge=False)
+    table.add_column("layer", justify="right")
+    table.add_column("type", style="bold")
+    headers = ("size", "output", "forward ms", *(("backward ms",) if training else ()), "share", "GFLOP/s")
+    for header in headers:
+        table.add_column(header, justify="right")
+
+    def add(*names: str, forward: float, backward: float, operations: float) -> None:
+        milliseconds = [forward, backward] if training else [forward]
+        share = 100 * (forward + backward) / found.total
+        rate = f"{operations / forward / 1e9:.1f}" if operations and forward else ""
+        table.add_row(*names, *(f"{1000 * t:.3f}" for t in milliseconds), f"{share:.1f} %", rate)
+
+    for row in found.rows:
+        names = (str(row.index), row.type, row.geometry, _shape(row.output))
+        add(*names, forward=row.forward, backward=row.backward, operations=row.operations)
+    forward, backward = found.between
+    add("", "between layers", "", "", forward=forward, backward=backward, operations=0)
+    if training:
+        add("", "update", "", "", forward=0, backward=found.update, operations=0)
+    backward = found.backward + found.update
+    add("", "all", "", "", forward=found.forward, backward=backward, operations=found.operations)
+    return table
+
+
+@net.command(cls=Command)
+@click.argument("cfg", metavar="CFG")
+@click.option("-o", "--out", metavar="FILE", help="Where to write. [<name of CFG>.svg]")
+@click.option("--columns", type=POSITIVE, metavar="N", help="Columns of layers. [what fills a sheet of paper]")
+def draw(cfg: str, out: str | None, columns: int | None) -> None:
+    """Draw the layers and what they read as an SVG picture."""
+    from darkpy.graph_drawing import draw as draw_graph
+    from darkpy.training.text import plural
+
+    target = out or f"{Path(cfg).stem}.svg"
+    count = draw_graph(cfg, target, columns=columns)
+    click.echo(f"{target}   {plural(count, 'layer')}")
+
+
+@net.command(cls=Command)
+@click.argument("files", nargs=-1, required=True, metavar="PICTURE [CFG WEIGHTS]")
+@click.option("--cfg", metavar="CFG", help="The network. [the small detector that comes with darkpy]")
+@click.option("--weights", metavar="FILE", help="Its trained weights.")
+@click.option("--layer", type=int, required=True, metavar="N", help="Which layer; -1 is the last one.")
+@click.option("-o", "--out", default="features.png", show_default=True, metavar="FILE", help="Where to write.")
+@click.option("--letter-box", is_flag=True, help="Pad the picture to the network's shape, do not stretch it.")
+@device_options
+def features(files: tuple[str, ...], cfg: str | None, weights: str | None, out: str, **options: Any) -> None:
+    """Draw what a layer makes of a picture: all its channels as small pictures on a sheet."""
+    named = sort_files(files, pictures=True)
+    override(named, cfg=cfg, weights=weights)
+    if len(named.pictures) != 1:
+        raise click.UsageError(f"name one picture, not {' and '.join(named.pictures) or 'none'}")
+    if (named.cfg is None) != (named.weights is None):
+        raise click.UsageError("name both a .cfg and a .weights file, or none of them")
+
+    from darkpy import resources
+    from darkpy.cli.loading import SHIPPED_CFG, SHIPPED_WEIGHTS
+    from darkpy.feature_maps import draw as draw_maps
+    from darkpy.training.text import plural
+
+    network = named.cfg or resources.find("cfg", SHIPPED_CFG)
+    trained = named.weights or resources.find("data", SHIPPED_WEIGHTS)
+    drawn = draw_maps(network, trained, named.pictures[0], out=out, **options)
+    constant = f", {drawn.constant:,} of them constant" if drawn.constant else ""
+    click.echo(f"{out}   {drawn.title}   {plural(drawn.maps, 'map')}{constant}")
 
 
 @net.command("help", cls=Command)

@@ -29,9 +29,9 @@ def print_table(table: Table) -> None:
 
 
 @contextmanager
-def progress_on_terminal(what: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A function that shows (done, total) as a bar on standard error; None where that is no terminal."""
-    if not sys.stderr.isatty():
+def progress_on_terminal(what: str, *, shown: bool = True) -> Iterator[Callable[[int, int], None] | None]:
+    """A function that shows (done, total) as a bar on standard error; None where that is no terminal, or not wanted."""
+    if not shown or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console

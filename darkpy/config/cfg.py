@@ -16,7 +16,7 @@ The first section is ``[net]`` or ``[network]``; every other is one layer.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from darkpy.errors import ConfigError, Problem, suggestion
@@ -83,6 +83,16 @@ class Config:
     path: str
     net: Section
     layers: tuple[Section, ...]
+
+    def with_net(self, **values: object) -> Config:
+        """The same network with other values of these keys of [net], each in its place or at the end."""
+        written = {entry.key for entry in self.net.entries}
+        entries = [
+            replace(entry, value=str(values[entry.key])) if entry.key in values else entry
+            for entry in self.net.entries
+        ]
+        entries += [Entry(key, str(value), self.net.line) for key, value in values.items() if key not in written]
+        return replace(self, net=replace(self.net, entries=tuple(entries)))
 
 
 def read_cfg(path: str | Path) -> Config:

@@ -10,6 +10,8 @@ A YAML description::
     val: val.txt
     names: [red, green]        # or {0: red, 1: green}, or the name of a names file
     format: voc                # labels are Pascal VOC xml files; left out: Darknet's .txt files
+                               # coco: train and val are json files of COCO's form; then names may be left out
+                               # folders: for classifiers, a folder for each class; then names may be left out
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from darkpy.config.cfg import Entry, Section, decode, parse_entry
 from darkpy.config.options import Options, option, parse_options
 from darkpy.errors import ConfigError, Problem, suggestion
 
-FORMATS = ("darknet", "voc", "shapes")
+FORMATS = ("darknet", "voc", "coco", "shapes", "folders", "digits")
+DESCRIPTION_ENDINGS = (".data", ".yaml", ".yml")
 EVALUATIONS = ("voc", "coco", "bdd", "kitti", "imagenet")
 
 
@@ -34,8 +37,10 @@ class DataDescription:
 
     ``train``, ``val`` and ``test`` are list files or folders of pictures; paths in them that are relative are so to
     the working folder or to ``root``. ``kind`` says what the labels are: ``"darknet"`` (one .txt beside each picture),
-    ``"voc"`` (xml) or ``"shapes"`` (drawn by darkpy as ``extra`` says). For a ``.data`` file ``extra`` holds the keys
-    that have no field of their own (``results``, ``labels``, ``top``...). ``lines`` has the line of each field.
+    ``"voc"`` (xml), ``"coco"`` (the lists are json files), ``"shapes"`` (drawn by darkpy as ``extra`` says),
+    ``"folders"`` (for classifiers: a folder for each class) or ``"digits"`` (such folders, written by darkpy as
+    ``extra`` says). For a ``.data`` file ``extra`` holds the keys that have no field of their own (``results``,
+    ``labels``, ``top``...). ``lines`` has the line of each field.
     """
 
     path: Path
@@ -169,6 +174,8 @@ def _names_of_data_file(options: DataFileOptions, section: Section, path: Path) 
             raise ConfigError("needs names= (a file with one class name a line) or classes=", where=str(path))
         return tuple(str(number) for number in range(options.classes))
     names = _read_names_from(entry, path)
+    if options.labels and options.classes:
+        names = names[: options.classes]  # of a classifier the first ones count (Darknet, imagenet1k.data)
     if options.classes and len(names) != options.classes:
         raise ConfigError(
             f"classes={options.classes}, but {_plural(len(names), 'name')} in {entry.value}",
@@ -212,7 +219,10 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-_YAML_KEYS = ("path", "train", "val", "test", "names", "nc", "format", "shapes", "backup", "eval", "difficult")
+_YAML_KEYS = (
+    "path", "train", "val", "test", "names", "nc", "format", "shapes", "digits", "backup", "eval", "difficult",
+)  # fmt: skip
+_NAMED_ELSEWHERE = ("coco", "folders", "digits")
 
 # Written by the tools that export data sets in this form; nothing in them concerns training a detector.
 _YAML_IGNORED = (
@@ -241,18 +251,19 @@ class _YamlReader:
         """The whole file, or ConfigError."""
         self._read_nodes()
         root = self._root()
+        kind = self._choice("format", FORMATS)
         description = DataDescription(
             path=self.path,
             root=root,
-            names=self._names(),
+            names=() if "names" not in self.nodes and kind in _NAMED_ELSEWHERE else self._names(),
             train=self._path("train", root),
             val=self._path("val", root),
             test=self._path("test", root),
             backup=self._path("backup", root),
             eval=self._choice("eval", EVALUATIONS),
             difficult=self._path("difficult", root),
-            kind=self._choice("format", FORMATS),
-            extra=MappingProxyType(self._shapes()),
+            kind=kind,
+            extra=MappingProxyType(self._free_keys("digits" if kind == "digits" else "shapes")),
             lines=self.lines,
             warnings=tuple(self.warnings),
         )
@@ -375,18 +386,18 @@ class _YamlReader:
         elif text and names and int(text) != len(names):
             self._problem("nc", f"{text} classes, but {_plural(len(names), 'name')}")
 
-    def _shapes(self) -> dict[str, Any]:
-        """The free keys under ``shapes``."""
+    def _free_keys(self, key: str) -> dict[str, Any]:
+        """Whatever is written under a key."""
         import yaml
 
-        node = self.nodes.get("shapes")
+        node = self.nodes.get(key)
         if node is None:
             return {}
         if not isinstance(node, yaml.MappingNode):
-            self._problem("shapes", "expected lines such as 'train: 2000' below it")
+            self._problem(key, "expected lines such as 'seed: 1' below it")
             return {}
         try:
             return dict(yaml.SafeLoader("").construct_document(node))
         except (yaml.YAMLError, ValueError, RecursionError) as error:
-            self._problem("shapes", " ".join(str(error).split()))
+            self._problem(key, " ".join(str(error).split()))
             return {}

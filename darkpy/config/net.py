@@ -87,52 +87,70 @@ class NetOptions(Options):
     ema_alpha: float = option(
         0.0, minimum=0, maximum=1, help="decay of a moving average of the weights, kept in the second half; 0 is none"
     )
-    try_fix_nan: bool = option(False, help="replace NaN and infinite weights and gradients by 0")
 
     flip: bool = option(True, help="mirror pictures left to right, each with probability 1/2")
-    hue: float = option(0.0, minimum=0, help="largest turn of the hue, as a part of half a circle")
+    hue: float = option(0.0, minimum=0, help="largest turn of the hue, either way, as a part of the full circle")
     saturation: float = option(1.0, minimum=0.01, help="largest factor on the saturation; its inverse is as likely")
     exposure: float = option(1.0, minimum=0.01, help="largest factor on the brightness; its inverse is as likely")
-    angle: float = option(0.0, minimum=0, help="largest rotation in degrees (classifiers)")
+    angle: float = option(0.0, minimum=0, help="largest rotation in degrees (classifiers; detectors: rotate_boxes)")
+    rotate_boxes: bool = option(
+        False, help="detectors: turn pictures and boxes by up to angle, which does nothing there otherwise"
+    )
     aspect: float = option(1.0, minimum=0.01, help="largest change of the aspect ratio (classifiers)")
     max_crop: int = option(
-        lambda o: 2 * o.width, default_text="2 * width", minimum=0, help="largest side before cropping (classifiers)"
+        lambda o: 2 * o.width,
+        default_text="2 * width",
+        minimum=0,
+        help="largest shorter side before cropping (classifiers)",
     )
-    min_crop: int = option(same_as="width", minimum=0, help="smallest side before cropping (classifiers)")
+    min_crop: int = option(same_as="width", minimum=0, help="least shorter side before cropping (classifiers)")
     letter_box: bool = option(False, help="keep the aspect ratio of pictures and fill up the rest")
     resize_step: int = option(32, minimum=1, help="sizes of multi-scale training are multiples of this")
-    mosaic: bool = option(False, help="join four pictures to one")
+    mosaic: bool = option(False, help="join four pictures to one, in half of the batches")
     mosaic_bound: bool = option(False, help="keep the boxes of a mosaic inside their own quarter")
     mixup: int = option(
-        0, minimum=0, maximum=4, help="1 blends two pictures; 2, 3 and 4 mean cutmix, mosaic, and one of the two"
+        0,
+        minimum=0,
+        maximum=4,
+        help="1 blends two pictures, in half of the batches; 2, 3 and 4 mean cutmix, mosaic, and one of the two",
     )
     cutmix: bool = option(False, help="paste a part of one picture into another (classifiers)")
-    blur: int = option(0, minimum=0, help="1 blurs the background sometimes; a larger value is the size of the blur")
-    gaussian_noise: int = option(0, minimum=0, maximum=127, help="largest noise, added to half the pictures")
+    close_mosaic: int = option(
+        0, minimum=0, help="updates at the end of a detector's training without mosaic and mixup"
+    )
+    blur: int = option(
+        0,
+        minimum=0,
+        help="a third of the pictures keeps only its objects sharp, another third is blurred by a window of this size; "
+        "with 1 both thirds keep their objects sharp",
+    )
+    gaussian_noise: int = option(
+        0, minimum=0, maximum=127, help="standard deviation of the noise, of 255, on half of the pictures"
+    )
     label_smooth_eps: float = option(0.0, minimum=0, maximum=1, help="label smoothing (classifiers)")
     contrastive: bool = option(False, help="show each picture twice in a mini-batch, augmented differently")
-    contrastive_jit_flip: bool = option(False, help="contrastive: jitter and flip the second view too")
-    contrastive_color: bool = option(False, help="contrastive: change the colours of the second view too")
+    contrastive_jit_flip: bool = option(False, help="contrastive: jitter and flip each view on its own")
+    contrastive_color: bool = option(False, help="contrastive: change the colours of each view on its own")
     track: bool = option(False, help="train on sequences: the pictures of the list are frames of a video")
-    augment_speed: int = option(2, minimum=1, help="track: a sequence may skip up to so many frames at a time")
+    augment_speed: int = option(
+        2, minimum=1, help="track: a frame of a sequence is at most so many pictures after the one before"
+    )
     sequential_subdivisions: int = option(
-        same_as="subdivisions", minimum=1, help="track: subdivisions used as consecutive parts of one sequence"
+        same_as="subdivisions",
+        minimum=1,
+        help="parts of the batch that begin new sequences; subdivisions / sequential_subdivisions follow each other",
     )
     max_chart_loss: float = option(20.0, minimum=0, help="top of the loss axis of the chart")
 
     ineffective: ClassVar[dict[str, str]] = {
+        "try_fix_nan": "training stops at the first NaN and says where it is; see --on-nan rollback",
         "loss_scale": "gradients are float32 here and need no scaling",
         "dynamic_minibatch": "the mini-batch stays batch / subdivisions at every size of multi-scale training",
         "optimized_memory": "memory is always planned; see darkpy net summary",
         "workspace_size_limit_MB": "the workspace is planned; see darkpy net summary",
         "use_cuda_graph": "it changes how a graphics card is driven, not what is computed",
         "show_receptive_field": "darkpy net summary always prints it",
-        "weights_reject_freq": "no weights are reset during training",
-        "equidistant_point": "no labels are rejected during training",
-        "badlabels_rejection_percentage": "no labels are rejected during training",
-        "num_sigmas_reject_badlabels": "no labels are rejected during training",
-        "adversarial_lr": "there is no self-adversarial training",
-        "attention": "no attention pictures are written",
+        "attention": "it opens a window that shows what adversarial_lr= changes",
         "unsupervised": "classifiers are trained with labels",
         "seen": "Darknet does not read it either; the weights file keeps the count",
         "max_epochs": "Darknet does not read it either; max_batches ends the training",
@@ -143,11 +161,35 @@ class NetOptions(Options):
         "notruth": "it belongs to another Darknet",
         "clip": "it belongs to another Darknet; write clip= in the layers",
     }
+    refused: ClassVar[dict[str, str]] = {
+        "weights_reject_freq": "filters that resemble each other are not replaced by random ones; leave it out",
+        "equidistant_point": "small gradients are not dropped; leave it out",
+        "badlabels_rejection_percentage": "large gradients are not dropped; darkpy data check finds bad labels",
+        "num_sigmas_reject_badlabels": "large gradients are not dropped; darkpy data check finds bad labels",
+        "adversarial_lr": "pictures are not changed against the network; leave it out",
+    }
 
     @property
     def mini_batch(self) -> int:
         """Pictures computed at a time."""
         return self.batch // self.subdivisions
+
+    @property
+    def mixing(self) -> int:
+        """How pictures are mixed: 0 not, 1 mixup, 2 cutmix, 3 mosaic, 4 one of the last two (Darknet, net->mixup)."""
+        if self.cutmix:
+            return 4 if self.mosaic else 2
+        return 3 if self.mosaic else self.mixup
+
+    def sequence(self, iteration: int) -> int:
+        """How many subdivisions of a batch make one sequence (Darknet, get_sequence_value)."""
+        parts = self.sequential_subdivisions
+        if self.track and self.policy in ("steps", "sgdr"):
+            for step, scale in zip(self.steps, self.seq_scales):
+                if step > iteration:
+                    break
+                parts = int(parts * scale)
+        return self.subdivisions // min(max(parts, 1), self.subdivisions)
 
 
 def check_net(

@@ -16,20 +16,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpy.config.data_files import DataDescription, read_data, read_names
-from darkpy.data.labels import annotation_path, label_path, read_labels, read_voc, read_voc_names
+from darkpy.data.labels import (
+    annotation_path,
+    label_lines,
+    label_path,
+    read_labels,
+    read_voc,
+    read_voc_names,
+    read_voc_size,
+    voc_lines,
+)
 from darkpy.data.pictures import SUFFIXES
 from darkpy.errors import DataError, Problem
 from darkpy.resources import find
 
-# Where the pictures of a split are, in folders that do not say so: the first name that exists.
-_SPLITS = {
+SPLIT_FOLDERS = {
     "train": ("train",),
     "val": ("val", "valid", "validation", "test"),
     "test": ("test",),
 }
+"""Where the pictures of a split are, in folders that do not say so: the first name that exists."""
+
 _VOC_LISTS = {"train": ("trainval", "train"), "val": ("test", "val"), "test": ("test",)}
 _NAMES_FILES = ("classes.txt", "labels.txt", "names.txt", "names.list", "obj.names")
 _MANY_CLASSES = 10_000  # no class number is too large where the number of classes is not known yet
+
+
+class NoSuchSplit(DataError):
+    """A data set that has other splits, but not this one."""
+
+
+@dataclass(frozen=True, eq=False)
+class PixelBoxes:
+    """Objects as a COCO file has them: ``box`` float64 (n, 4), left, top, width, height in pixels, ``area`` (n,) what
+    they cover within it, ``crowd`` bool (n,) whether they stand for many at once."""
+
+    box: NDArray[np.float64]
+    area: NDArray[np.float64]
+    crowd: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -37,13 +61,15 @@ class Labels:
     """What is on one picture.
 
     ``boxes`` is float32 (n, 5), rows (class, cx, cy, w, h), relative; ``difficult`` is bool (n,). ``usable`` is false
-    if it could not be found out what is on the picture, so that nothing can be learned from it.
+    if it could not be found out what is on the picture, so that nothing can be learned from it. ``exact`` are the same
+    objects in pixels, where the file has them so.
     """
 
     boxes: NDArray[np.float32]
     difficult: NDArray[np.bool_]
     problems: tuple[Problem, ...] = ()
     usable: bool = True
+    exact: PixelBoxes | None = None
 
 
 class Dataset:
@@ -99,6 +125,11 @@ class Dataset:
         return len(self.names)
 
     @property
+    def kind(self) -> str:
+        """What the labels are, as a description says it: ``"darknet"`` or ``"voc"``."""
+        return "voc" if self._voc else "darknet"
+
+    @property
     def problems(self) -> list[Problem]:
         """Everything found wrong so far: in lists, and in the labels that were read."""
         return self._problems + [problem for labels in self._labels if labels for problem in labels.problems]
@@ -120,6 +151,28 @@ class Dataset:
             labels.boxes.setflags(write=False)
         return labels
 
+    def where(self, index: int, box: int) -> str:
+        """``file:line`` of an object, row ``box`` of :meth:`boxes`, to name it in a message."""
+        picture = self.pictures[index]
+        text, xml = label_path(picture), annotation_path(picture)
+        if self._is_voc(text, xml):
+            return f"{xml}:{voc_lines(xml, self.names, picture)[box]}"
+        files = [text, self._difficult.get(picture)]
+        places = [(file, line) for file in files if file for line in label_lines(file, self.classes)]
+        return "{}:{}".format(*places[box])
+
+    def difficult_labels(self, index: int) -> Path | None:
+        """The second label file of a picture, with objects that are too difficult to count; None if it has none."""
+        return self._difficult.get(self.pictures[index])
+
+    def declared_size(self, index: int) -> tuple[int, int] | None:
+        """Width and height of a picture as its labels have them; None where they do not say."""
+        xml = annotation_path(self.pictures[index])
+        return read_voc_size(xml) if self._is_voc(label_path(self.pictures[index]), xml) else None
+
+    def _is_voc(self, text: Path, xml: Path) -> bool:
+        return xml.is_file() and (self._voc or not text.is_file())
+
     def _read(self, picture: Path) -> Labels:
         problems: list[Problem] = []
         try:
@@ -132,7 +185,7 @@ class Dataset:
         self, picture: Path, problems: list[Problem]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         text, xml = label_path(picture), annotation_path(picture)
-        if xml.is_file() and (self._voc or not text.is_file()):
+        if self._is_voc(text, xml):
             return read_voc(xml, self.names, problems, picture)
         if not text.is_file() or self._voc:
             missing = xml if self._voc else text
@@ -148,7 +201,8 @@ def _no_boxes() -> NDArray[np.float32]:
     return np.zeros((0, 5), np.float32)
 
 
-def _print_notice(text: str) -> None:
+def print_notice(text: str) -> None:
+    """Tell what takes a while, on standard error."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -157,7 +211,7 @@ def open_dataset(
     split: str = "train",
     names: Sequence[str] | None = None,
     *,
-    notify: Callable[[str], None] = _print_notice,
+    notify: Callable[[str], None] = print_notice,
 ) -> Dataset:
     """Open a data set.
 
@@ -167,6 +221,8 @@ def open_dataset(
             - a ``.data`` file or a YAML file (see :mod:`darkpy.config.data_files`);
             - a Pascal VOC folder, with ``JPEGImages`` and ``Annotations``: the split ``train`` is the list
               ``ImageSets/Main/trainval.txt``, otherwise ``train.txt``; ``val`` is ``test.txt``, otherwise ``val.txt``;
+            - a json file of COCO's form; or a folder with ``annotations/instances_train*.json`` and the same for
+              ``val``, or with a file ``_annotations.coco.json`` in a folder for each split;
             - a text file, one picture a line: paths relative to the working folder, or to the list's own folder or
               one of the two above it;
             - a folder with pictures and labels. If it has ``train.txt``, ``train/`` or ``images/train/`` (or the same
@@ -181,13 +237,15 @@ def open_dataset(
         DataError: there is no such data set, or no picture in it.
         ConfigError: the description of the data set is wrong.
     """
-    if split not in _SPLITS:
+    if split not in SPLIT_FOLDERS:
         raise DataError(f"{split!r} is no split; expected train, val or test")
     path = Path(source)
     if not path.is_dir():
         path = find("data", path)
     if path.is_dir():
-        dataset = _open_voc(path, split, names) if _is_voc(path) else _open_folder(path, split, names)
+        dataset = _open_any_folder(path, split, names)
+    elif path.suffix.lower() == ".json":
+        dataset = _open_coco(path, names)
     elif path.suffix.lower() in (".data", ".yaml", ".yml"):
         dataset = _open_description(read_data(path), split, names, notify)
     else:
@@ -197,25 +255,102 @@ def open_dataset(
     return dataset
 
 
+def open_splits(
+    source: str | Path, names: Sequence[str] | None = None, *, notify: Callable[[str], None] = print_notice
+) -> dict[str, Dataset]:
+    """All splits a data set has, by name in the order train, val, test; see :func:`open_dataset`.
+
+    A split with the same pictures as one before it is left out: a data set without splits is all ``train``.
+
+    Raises:
+        DataError: there is no such data set, or a split of it has no picture.
+        ConfigError: the description of the data set is wrong.
+    """
+    found: dict[str, Dataset] = {}
+    missing: list[Problem] = []
+    for split in SPLIT_FOLDERS:
+        try:
+            # The splits must agree on the classes.
+            names = names or next((first.names for first in found.values()), None)
+            dataset = open_dataset(source, split, names, notify=notify)
+        except NoSuchSplit as error:
+            missing += error.problems
+            continue
+        if all(dataset.pictures != other.pictures for other in found.values()):
+            found[split] = dataset
+    if not found:
+        raise DataError(problems=missing)
+    return found
+
+
+def _open_any_folder(path: Path, split: str, names: Sequence[str] | None) -> Dataset:
+    """A folder of one of the known layouts; where there are Darknet's label files too, they count."""
+    from darkpy.data.coco import find_coco
+
+    if _is_voc(path):
+        return _open_voc(path, split, names)
+    if not (path / "labels").is_dir() and (found := find_coco(path, split)) is not None:
+        return _open_coco(found, names, path)
+    return _open_folder(path, split, names)
+
+
+def _open_coco(path: Path, names: Sequence[str] | None, folder: Path | None = None, name: str | None = None) -> Dataset:
+    """A json file; in a folder that has one to train with, that one says what the classes are."""
+    from darkpy.data.coco import category_names, find_coco, open_coco
+
+    if not names and folder is not None and (first := find_coco(folder, "train")) not in (None, path):
+        names = category_names(first)
+    return open_coco(path, names, root=folder, name=name or (folder.resolve().name if folder else None))
+
+
 def _open_description(
     description: DataDescription, split: str, names: Sequence[str] | None, notify: Callable[[str], None]
 ) -> Dataset:
     """A ``.data`` or YAML file."""
     path, names = description.path, names or description.names
+    if description.kind in ("folders", "digits"):
+        raise DataError("is a data set for classifiers; it has no boxes", where=str(path))
     if description.kind == "shapes":
         from darkpy.data.shapes import ensure_shapes
 
         if split == "test":
-            raise DataError("has no test pictures, only train and val", where=str(path))
+            raise NoSuchSplit("has no test pictures, only train and val", where=str(path))
         return _with_pictures(path.stem, names, ensure_shapes(description, notify) / f"{split}.txt", description)
     listed = {"train": description.train, "val": description.val, "test": description.test}[split]
-    if listed is None and description.kind == "voc":
+    given = description.train or description.val or description.test
+    if listed is None and description.kind == "voc" and (_is_voc(description.root) or not given):
         return _open_voc(description.root, split, names, path.stem)
+    if description.kind == "coco":
+        return _coco_of_description(description, listed, split, names)
     if listed is None:
-        raise DataError(f"has no {split}: the pictures to {split} with", where=str(path))
-    if description.kind == "voc" and not listed.is_dir():
+        raise _no_split(description, split)
+    if description.kind == "voc" and not listed.is_dir() and _is_voc(description.root):
         return _open_voc(description.root, split, names, path.stem, listed)
     return _with_pictures(path.stem, names, listed, description, description.difficult if split == "val" else None)
+
+
+def _no_split(description: DataDescription, split: str) -> NoSuchSplit:
+    return NoSuchSplit(f"has no {split}: the pictures to {split} with", where=str(description.path))
+
+
+def _coco_of_description(
+    description: DataDescription, listed: Path | None, split: str, names: Sequence[str] | None
+) -> Dataset:
+    """A COCO file, or a folder with one, that a description names; the one to train with says what the classes are."""
+    from darkpy.data.coco import category_names, find_coco, open_coco
+
+    def file_in(place: Path, of: str) -> Path:
+        found = find_coco(place, of) if place.is_dir() else place
+        if found is None:
+            raise DataError("has no json file of COCO's form", where=str(place))
+        return found
+
+    if listed is None and (description.train or description.val or description.test):
+        raise _no_split(description, split)
+    path = file_in(listed or description.root, split)
+    if not names and split != "train" and (description.train or listed is None):
+        names = category_names(file_in(description.train or description.root, "train"))
+    return open_coco(path, names, root=description.root, name=description.path.stem)
 
 
 def _with_pictures(
@@ -231,17 +366,22 @@ def _with_pictures(
         return Dataset(name, names, _pictures_in(listed), voc=voc)
     problems: list[Problem] = []
     found = _read_list(listed, description.root, problems)
-    hard = _pair(found, difficult) if difficult else {}
+    hard = _pair(found, difficult, description.root) if difficult else {}
     return Dataset(name, names, [picture for picture in found if picture], voc=voc, difficult=hard, problems=problems)
 
 
-def _pair(pictures: Sequence[Path | None], difficult: Path) -> dict[Path, Path]:
+def _pair(pictures: Sequence[Path | None], difficult: Path, root: Path) -> dict[Path, Path]:
     """Darknet's ``difficult`` list: line by line a picture whose labels are the difficult objects of ``pictures``."""
     lines = _lines(difficult)
     if len(lines) != len(pictures):
         message = f"has {len(lines)} pictures, the list of pictures to evaluate on has {len(pictures)}"
         raise DataError(message, where=str(difficult))
-    return {picture: label_path(line) for picture, (_, line) in zip(pictures, lines) if picture}
+    bases = _bases(difficult, root)
+
+    def labels(line: str) -> Path:
+        return next((path for base in bases if is_file(path := label_path(base / line))), label_path(line))
+
+    return {picture: labels(line) for picture, (_, line) in zip(pictures, lines) if picture}
 
 
 def _open_list(path: Path, names: Sequence[str] | None) -> Dataset:
@@ -254,7 +394,7 @@ def _open_list(path: Path, names: Sequence[str] | None) -> Dataset:
 def _open_folder(path: Path, split: str, names: Sequence[str] | None) -> Dataset:
     problems: list[Problem] = []
     pictures: list[Path] = []
-    for word in _SPLITS[split]:
+    for word in SPLIT_FOLDERS[split]:
         if (path / f"{word}.txt").is_file():
             pictures = [found for found in _read_list(path / f"{word}.txt", path, problems) if found]
         else:
@@ -262,9 +402,15 @@ def _open_folder(path: Path, split: str, names: Sequence[str] | None) -> Dataset
         if pictures or problems:
             break
     else:
+        if any(_has_split(path, word) for words in SPLIT_FOLDERS.values() for word in words):
+            raise NoSuchSplit(f"has no {split}: the pictures to {split} with", where=str(path))
         pictures = _pictures_in(path)
     names, notes = (names, []) if names else _find_names(path, pictures)
     return Dataset(path.resolve().name, names, pictures, problems=problems, notes=notes)
+
+
+def _has_split(path: Path, word: str) -> bool:
+    return (path / f"{word}.txt").is_file() or (path / word).is_dir() or (path / "images" / word).is_dir()
 
 
 def _is_voc(path: Path) -> bool:
@@ -288,7 +434,8 @@ def _open_voc(
         pictures = _read_voc_list(chosen, root / "JPEGImages", problems)
     elif listed is not None or lists.is_dir():
         looked = ", ".join(str(file) for file in candidates)
-        raise DataError(f"has no list of pictures for {split}; looked for {looked}", where=str(root))
+        error = NoSuchSplit if listed is None else DataError
+        raise error(f"has no list of pictures for {split}; looked for {looked}", where=str(root))
     else:
         pictures = _pictures_in(root / "JPEGImages")
     names, notes = (names, []) if names else _find_names(root, pictures)
@@ -320,22 +467,37 @@ def _lines(path: Path) -> list[tuple[int, str]]:
 
 def _read_list(path: Path, root: Path, problems: list[Problem]) -> list[Path | None]:
     """The pictures of a list, None for each that does not exist (a problem with its line)."""
-    folder = path.absolute().parent
-    bases = [Path(), root, path.parent, *folder.parents[:2]]
+    bases = _bases(path, root)
     pictures: list[Path | None] = []
     for number, line in _lines(path):
-        picture = next((base / line for base in bases if _is_file(base / line)), None)
+        picture = next((base / line for base in bases if is_file(base / line)), None)
         if picture is None:
             problems.append(Problem(f"{path}:{number}", f"{line}: no such picture"))
         pictures.append(picture)
     return pictures
 
 
-def _is_file(path: Path) -> bool:
+def _bases(path: Path, root: Path) -> list[Path]:
+    """What the lines of a list may be relative to."""
+    return [Path(), root, path.parent, *path.absolute().parent.parents[:2]]
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a line of a list may be no file name at all."""
     try:
         return path.is_file()
     except (OSError, ValueError):  # a line too long for a file name, or with a zero byte, names no picture
         return False
+
+
+def written_path(picture: Path, folder: Path) -> str:
+    """The path of a picture as a list in ``folder`` has it: relative to it where the way there is short."""
+    # Without following links: what a link to a picture has beside it are its own labels.
+    absolute, base = (Path(os.path.normpath(path.absolute())) for path in (picture, folder))
+    for above in (base, *base.parents[:2]):
+        if absolute.is_relative_to(above):
+            return Path(os.path.relpath(absolute, base)).as_posix()
+    return str(absolute)
 
 
 def _pictures_in(folder: Path) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from xml.parsers import expat
 
 import numpy as np
@@ -23,7 +24,8 @@ _LABEL_FOLDERS = (
     (("JPEGImages",), ("labels",)),
     (("images",), ("labels",)),
 )
-_LARGEST_OVERHANG = 1.5  # pixels by which a VOC box may leave its picture without being reported
+NO_AREA = "the box has no area"
+_LARGEST_OVERHANG = 1.5  # pixels by which a box may leave its picture without being reported
 
 
 def label_path(image_path: str | Path) -> Path:
@@ -67,6 +69,16 @@ def read_labels(path: str | Path, classes: int, problems: list[Problem]) -> NDAr
     Raises:
         DataError: the file cannot be read at all.
     """
+    return np.array([row for _, row in _rows(path, classes, problems)], np.float32).reshape(-1, 5)
+
+
+def label_lines(path: str | Path, classes: int) -> list[int]:
+    """The line of each row that :func:`read_labels` returns, counted from 1. Raises DataError as it does."""
+    return [number for number, _ in _rows(path, classes, [])]
+
+
+def _rows(path: str | Path, classes: int, problems: list[Problem]) -> list[tuple[int, tuple[float, ...]]]:
+    """Line and numbers of each object in a Darknet label file."""
     try:
         text = Path(path).read_bytes().decode("utf-8-sig", errors="replace")
     except OSError as error:
@@ -79,8 +91,8 @@ def read_labels(path: str | Path, classes: int, problems: list[Problem]) -> NDAr
         if isinstance(row, str):
             problems.append(Problem(f"{path}:{number}", row))
         else:
-            rows.append(row)
-    return np.array(rows, np.float32).reshape(-1, 5)
+            rows.append((number, row))
+    return rows
 
 
 def _parse_line(line: str, classes: int) -> tuple[float, ...] | str:
@@ -102,7 +114,7 @@ def _parse_line(line: str, classes: int) -> tuple[float, ...] | str:
     if not (0 < x <= 1 and 0 < y <= 1):
         return f"centre {x:g}, {y:g} is outside the picture; coordinates are relative, 0 to 1"
     if w <= 0 or h <= 0:
-        return f"the box has no area: {w:g} x {h:g}"
+        return f"{NO_AREA}: {w:g} x {h:g}"
     if w > 1.001 or h > 1.001:
         return f"the box is larger than the picture: {w:g} x {h:g}; sizes are relative, 0 to 1"
     return kind, x, y, min(w, 1.0), min(h, 1.0)
@@ -136,10 +148,31 @@ def read_voc(
     Raises:
         DataError: the file cannot be read, is not xml, or the size of the picture is not known.
     """
+    found = _voc_rows(path, names, problems, picture)
+    rows = np.array([item.row for item in found], np.float32).reshape(-1, 5)
+    return rows, np.array([item.difficult for item in found], np.bool_)
+
+
+def voc_lines(path: str | Path, names: list[str], picture: str | Path | None = None) -> list[int]:
+    """The line of each object that :func:`read_voc` returns, counted from 1. Raises DataError as it does."""
+    return [item.line for item in _voc_rows(path, names, [], picture)]
+
+
+class _VocRow(NamedTuple):
+    """An object that can be used."""
+
+    line: int
+    row: tuple[float, ...]
+    difficult: bool
+
+
+def _voc_rows(
+    path: str | Path, names: list[str], problems: list[Problem], picture: str | Path | None
+) -> list[_VocRow]:
     objects, size = _parse_voc(path)
     width, height = size if min(size) > 0 else _picture_size(path, picture)
     numbers = {name: number for number, name in enumerate(names)}
-    rows, difficult = [], []
+    rows = []
     for item in objects:
         where = f"{path}:{item.line}"
         name = item.texts.get("name", "")
@@ -149,9 +182,18 @@ def read_voc(
             continue
         row = _voc_box(item, width, height, where, problems)
         if row is not None:
-            rows.append((numbers[name], *row))
-            difficult.append(item.texts.get("difficult", "0") == "1")
-    return np.array(rows, np.float32).reshape(-1, 5), np.array(difficult, np.bool_)
+            rows.append(_VocRow(item.line, (numbers[name], *row), item.texts.get("difficult", "0") == "1"))
+    return rows
+
+
+def read_voc_size(path: str | Path) -> tuple[int, int] | None:
+    """Width and height of the picture as a Pascal VOC annotation has them; None if it has not.
+
+    Raises:
+        DataError: the file cannot be read or is not xml.
+    """
+    size = _parse_voc(path)[1]
+    return size if min(size) > 0 else None
 
 
 def read_voc_names(path: str | Path) -> set[str]:
@@ -173,16 +215,44 @@ def _voc_box(
     except ValueError:
         problems.append(Problem(where, f"bndbox needs the numbers xmin, ymin, xmax, ymax; found {', '.join(texts)}"))
         return None
-    if not all(math.isfinite(value) for value in (x1, y1, x2, y2)) or x2 <= x1 or y2 <= y1:
-        problems.append(Problem(where, f"the box has no area: xmin, ymin, xmax, ymax = {', '.join(texts)}"))
+    shown = f"xmin, ymin, xmax, ymax = {', '.join(texts)}"
+    if x2 <= x1 or y2 <= y1:  # one column counts as none: tools that count from 0 write a click that slipped like this
+        problems.append(Problem(where, f"{NO_AREA}: {shown}"))
         return None
-    left, top, right, bottom = max(x1 - 1, 0), max(y1 - 1, 0), min(x2, width), min(y2, height)
+    return relative_box((x1 - 1, y1 - 1, x2, y2), (width, height), shown, where, problems)
+
+
+def relative_box(
+    edges: tuple[float, float, float, float],
+    size: tuple[int, int],
+    shown: str,
+    where: str,
+    problems: list[Problem],
+) -> tuple[float, float, float, float] | None:
+    """A box in pixels as cx, cy, w, h relative to its picture, cut at the border.
+
+    Args:
+        edges: left, top, right, bottom.
+        size: width and height of the picture.
+        shown: the box as the file has it, for messages.
+        where: its place, for messages.
+        problems: what is wrong with it is added here.
+
+    Returns:
+        None, and a problem, if there is no box within the picture.
+    """
+    width, height = size
+    picture = f"the picture, {width} x {height}"
+    if not all(math.isfinite(edge) for edge in edges) or edges[2] <= edges[0] or edges[3] <= edges[1]:
+        problems.append(Problem(where, f"{NO_AREA}: {shown}"))
+        return None
+    left, top = max(edges[0], 0), max(edges[1], 0)
+    right, bottom = min(edges[2], width), min(edges[3], height)
     if right <= left or bottom <= top:
-        problems.append(Problem(where, f"the box {', '.join(texts)} is outside the picture, {width} x {height}"))
+        problems.append(Problem(where, f"the box is outside {picture}: {shown}"))
         return None
-    if max(left - (x1 - 1), top - (y1 - 1), x2 - right, y2 - bottom) > _LARGEST_OVERHANG:
-        message = f"the box {', '.join(texts)} leaves the picture, {width} x {height}: cut at the border"
-        problems.append(Problem(where, message))
+    if max(left - edges[0], top - edges[1], edges[2] - right, edges[3] - bottom) > _LARGEST_OVERHANG:
+        problems.append(Problem(where, f"the box leaves {picture}, and is cut at the border: {shown}"))
     return (left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height
 
 

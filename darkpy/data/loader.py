@@ -11,7 +11,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -19,15 +19,18 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpy.data.augmentation import Augmentation
+from darkpy.config.net import NetOptions
+from darkpy.data.augmentation import Augmentation, Picture
 from darkpy.data.dataset import Dataset
 from darkpy.data.pictures import read_picture
-from darkpy.data.workers import ORDER, SAMPLE, SIZE, generator, thread_count
+from darkpy.data.schedule import Schedule
+from darkpy.data.workers import SIZE, generator, thread_count
 from darkpy.errors import DataError, Problem
 
 _PREFETCH = 2  # batches made ahead of the one in use
 _WAIT = 0.2  # seconds a wait lasts before it looks around; lets Ctrl-C through where waiting blocks signals
 _ITERATIONS_PER_SIZE = 10  # iterations between changes of size in multi-scale training (Darknet, detector.c)
+_IDENTITIES = 4000  # pictures, and objects on one of them, that are told apart in pairs of views (Darknet, data.c)
 _LAST_ITERATIONS = 100  # at the end, multi-scale training stays at the largest size
 
 
@@ -36,7 +39,8 @@ class Batch:
     """The samples of one iteration.
 
     ``x`` is float32 (batch, channels, h, w), values in 0..1; ``truth`` has one float32 (n, 5) per picture, rows
-    (class, cx, cy, w, h), relative; ``indices`` says which picture of the data set each sample shows.
+    (class, cx, cy, w, h), relative, or (n, 6) with a number that both views of an object share, where there are two of
+    every picture; ``indices`` says which picture of the data set each sample shows, the first one of a mixed sample.
 
     ``x`` is memory of the loader: it holds this batch until the next one is taken, then it is written over.
     """
@@ -75,6 +79,8 @@ class Loader:
         shuffle: bool = True,
         cache_bytes: int | None = None,
         report: Callable[[Problem], None] | None = None,
+        samples: type[Samples] | None = None,
+        options: NetOptions | None = None,
     ) -> None:
         """Start making batches.
 
@@ -91,6 +97,8 @@ class Loader:
             cache_bytes: memory for decoded pictures; None for an eighth of the machine's, at most 1 GiB.
             report: called with each problem once, in the thread that takes the batches. Problems that the data set
                 had already when the loader was made are not repeated.
+            samples: what makes a sample of a picture and its labels; None for samples with boxes.
+            options: of ``[net]``, where samples with boxes are to be mixed and grouped as they say.
         """
         if batch < 1 or start < 0:
             raise ValueError(f"batch must be at least 1 and start at least 0, not {batch} and {start}")
@@ -98,14 +106,15 @@ class Loader:
             raise DataError("has no pictures", where=dataset.name)
         if cache_bytes is None:
             cache_bytes = default_cache_bytes()
-        samples = _Samples(dataset, augmentation, channels, seed, shuffle, cache_bytes)
-        self._pipeline = _Pipeline(samples, batch, size_at, channels, start)
+        made = (samples or Samples)(dataset, augmentation, channels, seed, shuffle, cache_bytes)
+        made.schedule = Schedule(len(dataset), batch, seed=seed, shuffle=shuffle, options=options)
+        self._pipeline = _Pipeline(made, batch, size_at, channels, start)
         self._known = set(dataset.problems)
         self._report = report
         self.problems: list[Problem] = []
         if augmentation.not_applied:
             listing = ", ".join(augmentation.not_applied)
-            self._tell(Problem("[net]", f"{listing}: not yet applied; training goes on without"))
+            self._tell(Problem("[net]", f"{listing}: not applied here; training goes on without"))
         # The threads know the pipeline and not the loader, so that a forgotten loader is closed.
         self._finalizer = weakref.finalize(self, self._pipeline.close)
         self._pipeline.open(thread_count() if workers is None else workers)
@@ -125,6 +134,13 @@ class Loader:
             for problem in self._pipeline.samples.take_problems():
                 self._tell(problem)
         return batch
+
+    def sample(self, iteration: int, place: int) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
+        """The sample at a place of a batch, made apart from batches: pixels (c, h, w), truth, index of the picture."""
+        pipeline = self._pipeline
+        width, height = pipeline.size_at(iteration)
+        pixels = np.empty((pipeline.channels, height, width), np.float32)
+        return pixels, *pipeline.samples.make(iteration * pipeline.batch + place, pixels)
 
     def _tell(self, problem: Problem) -> None:
         if problem in self._known:
@@ -147,7 +163,7 @@ class Loader:
         self.close()
 
 
-class _Samples:
+class Samples:
     """Sample ``number`` of a run, whoever asks for it and whenever."""
 
     def __init__(
@@ -164,27 +180,36 @@ class _Samples:
         self.channels = channels
         self.seed = seed
         self.shuffle = shuffle
+        self.schedule = Schedule(len(dataset), 1, seed=seed, shuffle=shuffle)
         self._lock = threading.Lock()
         self._cache: dict[int, NDArray[np.uint8]] = {}
         self._cache_left = cache_bytes
         self._unusable: set[int] = set()
         self._problems: list[Problem] = []
         self._told: set[int] = set()
-        self._orders: dict[int, NDArray[np.intp]] = {}
 
     def make(self, number: int, out: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
         """Write sample ``number``, counted from the start of the run, to ``out`` (c, h, w).
 
-        Returns its boxes (n, 5) and the index of its picture.
+        Returns its boxes and the index of its picture, the first of them in a mixed sample. The boxes are (n, 5), in a
+        schedule with two views of every picture (n, 6): the last number is the same in both views of an object.
         """
-        epoch, position = divmod(number, len(self.dataset))
-        order = self._order(epoch)
-        index, image, boxes = self._usable(order, position)
-        rng = generator(self.seed, SAMPLE, epoch, int(order[position]))
+        recipe = self.schedule.recipe(*divmod(number, self.schedule.batch))
+        indices, pictures = zip(*(self._numbered(index) for index in recipe.indices))
         height, width = out.shape[1:]
-        sample, boxes = self.augmentation.augment(image, boxes, width, height, rng)
-        np.divide(sample, np.float32(255), out=out)
-        return boxes, index
+        sample, boxes = self.augmentation.combine(pictures, width, height, recipe.chances, recipe.rng)
+        for plane, target in zip(cv2.split(sample.transpose(1, 2, 0)), out):
+            np.divide(plane, np.float32(255), out=target)
+        return boxes, indices[0]
+
+    def _numbered(self, index: int) -> tuple[int, Picture]:
+        """A picture or the next one that can be used: its index, and itself with its boxes, numbered if need be."""
+        index, image, boxes = self._usable(range(len(self.dataset)), index)
+        if self.schedule.contrastive:
+            # As Darknet (read_boxes): whole numbers that float32 can tell apart.
+            identities = index % _IDENTITIES * _IDENTITIES + np.arange(len(boxes)) % _IDENTITIES
+            boxes = np.column_stack([boxes, identities.astype(np.float32)])
+        return index, (image, boxes)
 
     def take_problems(self) -> list[Problem]:
         """The problems found since the last call."""
@@ -194,19 +219,10 @@ class _Samples:
 
     def _order(self, epoch: int) -> NDArray[np.intp]:
         """The pictures of an epoch."""
-        if not self.shuffle:
-            epoch = 0
-        with self._lock:
-            if epoch not in self._orders:
-                count = len(self.dataset)
-                order = generator(self.seed, ORDER, epoch).permutation(count) if self.shuffle else np.arange(count)
-                # Batches of two epochs can be in the making at a time, of more only if epochs are very short.
-                self._orders = {key: kept for key, kept in self._orders.items() if key >= epoch - 1}
-                self._orders[epoch] = order
-            return self._orders[epoch]
+        return self.schedule.order(epoch)
 
     def _usable(
-        self, order: NDArray[np.intp], position: int
+        self, order: Sequence[int] | NDArray[np.intp], position: int
     ) -> tuple[int, NDArray[np.uint8], NDArray[np.float32]]:
         """Index, picture and boxes at a position of the order, or at the next one that can be used."""
         for step in range(len(order)):
@@ -276,7 +292,7 @@ class _Pipeline:
 
     def __init__(
         self,
-        samples: _Samples,
+        samples: Samples,
         batch: int,
         size_at: Callable[[int], tuple[int, int]],
         channels: int,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -12,8 +14,12 @@ from numpy.typing import NDArray
 from darkpy.errors import DataError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
-"""Endings of the files that count as pictures where a folder is searched, in lower case."""
+"""Endings of the files that count as pictures where a folder is searched, in lower case.
 
+Not ``.npy``: other programs keep such files beside pictures.
+"""
+
+_NUMPY = b"\x93NUMPY"  # what a NumPy file begins with
 _FILL = np.float32(0.5)  # around a letter-boxed picture (Darknet, letterbox_image)
 _ROWS_AT_A_TIME = 128  # rows of the result made at a time, so that the intermediate arrays stay in the cache
 
@@ -21,25 +27,62 @@ _ROWS_AT_A_TIME = 128  # rows of the result made at a time, so that the intermed
 def read_picture(path: str | Path, channels: int = 3) -> NDArray[np.uint8]:
     """Read a picture as uint8 (h, w, channels): RGB for three channels, grey for one.
 
-    Grey, palette, 16-bit and transparent pictures are converted: 16 bits keep the upper 8, transparency is dropped.
+    For these, grey, palette, CMYK, 16-bit and transparent pictures are converted: 16 bits keep the upper 8,
+    transparency is dropped. For any other number the file must have as many: PNG and TIFF with transparency have four,
+    RGBA; a NumPy file (``.npy``) with an array (h, w, channels), uint8 or uint16, keeps its channels in their order.
     The orientation tag of EXIF is ignored: labels count in the pixels of the file.
 
     Raises:
-        DataError: the file is missing, empty, cut short or not a picture.
+        DataError: the file is missing, empty, cut short, not a picture, or has another number of channels.
     """
-    if channels not in (1, 3):
-        raise DataError(f"pictures have 1 or 3 channels, not {channels}", where=str(path))
     data = _read_bytes(path)
-    flags = cv2.IMREAD_COLOR if channels == 3 else cv2.IMREAD_GRAYSCALE
+    if data[: len(_NUMPY)].tobytes() == _NUMPY:
+        return _eight_bits(_load_array(path, data), channels, path)
+    if channels not in (1, 3):
+        return _eight_bits(_decode(path, data, cv2.IMREAD_UNCHANGED), channels, path)
+    if channels == 1:
+        return _decode(path, data, cv2.IMREAD_GRAYSCALE)
+    return np.asarray(cv2.cvtColor(_decode(path, data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def _decode(path: str | Path, data: NDArray[np.uint8], flags: int) -> Any:
+    """(h, w, c) as OpenCV has it; of four channels the first and third change places, which makes RGBA."""
     try:
         image = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise DataError(f"cannot be decoded: {error.err}", where=str(path)) from error
     if image is None:
         raise DataError("is damaged, or not a picture of a known format", where=str(path))
-    if channels == 1:
-        return np.asarray(image[:, :, np.newaxis], dtype=np.uint8)
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+    if image.ndim == 2:
+        return image[:, :, np.newaxis]
+    return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA) if image.shape[2] == 4 else image
+
+
+def _load_array(path: str | Path, data: NDArray[np.uint8]) -> Any:
+    """(h, w, c) of a NumPy file."""
+    try:
+        image = np.load(io.BytesIO(data.tobytes()), allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise DataError(f"cannot be read as a NumPy file: {error}", where=str(path)) from error
+    if image.ndim == 2:
+        image = image[:, :, np.newaxis]
+    if image.ndim != 3 or not image.size:
+        raise DataError(f"has an array of shape {image.shape}; expected (height, width, channels)", where=str(path))
+    return image
+
+
+def _eight_bits(image: Any, channels: int, path: str | Path) -> NDArray[np.uint8]:
+    """A picture that has the right number of channels as uint8."""
+    found = image.shape[2]
+    if found != channels:
+        plural = "channel" if found == 1 else "channels"
+        advice = "" if channels in (1, 3) else "; a .npy file can have any number"
+        raise DataError(f"has {found} {plural}, the network takes {channels}{advice}", where=str(path))
+    if image.dtype == np.uint16:
+        image = image >> 8
+    elif image.dtype != np.uint8:
+        raise DataError(f"has values of type {image.dtype}; expected uint8 or uint16", where=str(path))
+    return np.ascontiguousarray(image, dtype=np.uint8)
 
 
 def _read_bytes(path: str | Path) -> NDArray[np.uint8]:
@@ -171,7 +214,8 @@ def _resize(image: NDArray[np.uint8], out: NDArray[np.float32]) -> None:
         band = slice(start, min(start + _ROWS_AT_A_TIME, height))
         rows, band_upper, band_lower = _used(upper[band], lower[band])
         part = image[rows][:, columns]
-        planes = cv2.split(cv2.transpose(part)) if channels > 1 else [part[:, :, 0].T]
+        # OpenCV turns pixels of these sizes only.
+        planes = cv2.split(cv2.transpose(part)) if channels in (3, 4) else list(part.transpose(2, 1, 0))
         for target, plane in zip(out[:, band], planes):
             values = np.divide(plane, np.float32(255))
             blended = values[left] * across_left

@@ -1,27 +1,22 @@
-"""Running a detector over a data set and comparing it with the truth."""
+"""Comparing what a detector finds in a data set with the truth."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from darkpy.data.pictures import network_input, read_picture
-from darkpy.detection import check_detector, find_boxes
-from darkpy.errors import ConfigError, DataError, InputError, Problem
+from darkpy.data.coco import to_pixels
+from darkpy.data.dataset import Labels, PixelBoxes
+from darkpy.errors import Problem
+from darkpy.evaluation.coco import Pixels
 from darkpy.evaluation.matching import Predictions, Truths
 from darkpy.evaluation.report import Evaluation, assess, check_options
+from darkpy.evaluation.sweep import check, suppressed, sweep
 
 if TYPE_CHECKING:
-    from darkpy.data.dataset import Dataset, Labels
+    from darkpy.data.dataset import Dataset
     from darkpy.network import Network
 
 RANKING_THRESH = 0.005
@@ -29,21 +24,6 @@ RANKING_THRESH = 0.005
 
 MOST_PER_PICTURE = 10_000
 """Detections ranked per picture. A trained network is far below; an untrained one would fill the memory."""
-
-T = TypeVar("T")
-R = TypeVar("R")
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """A picture ready for the network, or what is wrong with it."""
-
-    index: int
-    labels: Labels
-    pixels: NDArray[np.float32] | None = None
-    width: int = 0
-    height: int = 0
-    problem: Problem | None = None
 
 
 def evaluate(
@@ -55,6 +35,7 @@ def evaluate(
     points: int = 0,
     letter_box: bool = False,
     nms: float = 0.45,
+    tta: bool = False,
     batch: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
@@ -66,6 +47,7 @@ def evaluate(
     points: see :func:`~darkpy.evaluation.average_precision.average_precision`.
     letter_box: pad pictures instead of stretching them; also where the cfg says so.
     nms: overlap for non-maximum suppression, 0 for none.
+    tta: look at the mirror image of each picture too, before the suppression.
     batch: pictures per forward pass, the network's by default. It does not change the result.
     progress: called with (pictures done, pictures in all).
 
@@ -80,37 +62,31 @@ def evaluate(
     one may count as wrong, and the average IoU takes another one's; without any detection it reads outside its arrays.
     """
     check_options(thresh, iou_thresh, points)
-    check_detector(network)
-    if dataset.classes != network.classes:
-        raise ConfigError(
-            f"the data set has {dataset.classes} classes and the network {network.classes}: "
-            f"set classes= of its heads (and filters= before them), or take another data set"
-        )
-    size = network.batch if batch is None else batch
-    if size < 1:
-        raise InputError(f"batch={size}: needs at least one picture")
-    letter_box = letter_box or network.options.letter_box
+    check(network, dataset, batch)
     claims: list[Predictions] = []
-    used: list[_Sample] = []
+    used: list[int] = []
+    exact: list[PixelBoxes] = []
     skipped: list[Problem] = []
-    total = len(dataset)
-    load = partial(_load, dataset, network, letter_box)
-    threads = min(os.cpu_count() or 1, 8)
-    with ThreadPoolExecutor(threads, thread_name_prefix="darkpy-decode") as pool:
-        loaded = _in_background(pool, load, range(total), ahead=size + threads)
-        while samples := list(islice(loaded, size)):
-            readable = [sample for sample in samples if sample.pixels is not None]
-            claims += _detect(network, readable, nms, letter_box)
-            used += [replace(sample, pixels=None) for sample in readable]
-            skipped += [sample.problem for sample in samples if sample.problem is not None]
-            if progress is not None:
-                progress(len(used) + len(skipped), total)
+    sizes = np.zeros((len(dataset), 2), np.int64)
+    looking = sweep(
+        network, dataset, thresh=RANKING_THRESH, batch=batch, letter_box=letter_box, tta=tta, progress=progress
+    )
+    for looked in looking:
+        if looked.problem is not None:
+            skipped.append(looked.problem)
+        if looked.found is None:
+            continue
+        probabilities = suppressed(network, looked.found, nms)
+        claims.append(Predictions.of_picture(looked.index, looked.found.boxes, probabilities, MOST_PER_PICTURE))
+        exact.append(_in_pixels(looked.labels, looked.width, looked.height))
+        sizes[looked.index] = looked.width, looked.height
+        used.append(looked.index)
     return assess(
         Predictions.concatenate(claims),
         Truths.concatenate(
-            [sample.index for sample in used],
-            [sample.labels.boxes for sample in used],
-            [sample.labels.difficult for sample in used],
+            used,
+            [dataset.boxes(index) for index in used],
+            [dataset.difficult(index) for index in used],
         ),
         dataset.names,
         pictures=len(used),
@@ -118,41 +94,20 @@ def evaluate(
         iou_thresh=iou_thresh,
         points=points,
         skipped=skipped,
+        pixels=Pixels(sizes, _joined(exact)),
     )
 
 
-def _load(dataset: Dataset, network: Network, letter_box: bool, index: int) -> _Sample:
-    labels = dataset.labels(index)
-    if not labels.usable:
-        return _Sample(index, labels, problem=labels.problems[-1])
-    try:
-        image = read_picture(dataset.pictures[index], network.channels)
-    except DataError as error:
-        return _Sample(index, labels, problem=error.problems[0])
-    pixels = network_input(image, network.width, network.height, letter_box)
-    return _Sample(index, labels, pixels, image.shape[1], image.shape[0])
+def _in_pixels(labels: Labels, width: int, height: int) -> PixelBoxes:
+    if labels.exact is not None:
+        return labels.exact
+    boxes = to_pixels(labels.boxes[:, 1:], width, height)
+    return PixelBoxes(boxes, boxes[:, 2] * boxes[:, 3], np.zeros(len(boxes), np.bool_))
 
 
-def _detect(network: Network, samples: Sequence[_Sample], nms: float, letter_box: bool) -> list[Predictions]:
-    if not samples:
-        return []
-    network.forward(np.concatenate([sample.pixels for sample in samples if sample.pixels is not None]))
-    claims = []
-    for place, sample in enumerate(samples):
-        size = sample.width, sample.height
-        boxes, probabilities = find_boxes(network, place, *size, RANKING_THRESH, nms, letter_box)
-        claims.append(Predictions.of_picture(sample.index, boxes, probabilities, MOST_PER_PICTURE))
-    return claims
-
-
-def _in_background(
-    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], ahead: int
-) -> Iterator[R]:
-    """Results in the order of the items, up to ``ahead`` of them computed before they are asked for."""
-    waiting: deque[Future[R]] = deque()
-    for item in items:
-        waiting.append(pool.submit(function, item))
-        if len(waiting) > ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+def _joined(parts: list[PixelBoxes]) -> PixelBoxes:
+    return PixelBoxes(
+        np.concatenate([np.empty((0, 4)), *(part.box for part in parts)]),
+        np.concatenate([np.empty(0), *(part.area for part in parts)]),
+        np.concatenate([np.empty(0, np.bool_), *(part.crowd for part in parts)]),
+    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from darkpy.evaluation.matching import Matches, Predictions, Truths, match
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from darkpy.evaluation.coco import CocoScores, Pixels
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,7 @@ class Evaluation:
     classes: one result per class. counts: of all classes together. pictures: how many were evaluated;
     skipped: what was wrong with the others.
     predictions, truths, matches: everything the numbers come from, for other thresholds and for curves.
+    pixels: the sizes of the pictures, where they are known, for COCO's numbers.
     """
 
     thresh: float
@@ -113,6 +118,16 @@ class Evaluation:
     truths: Truths = field(repr=False)
     matches: Matches = field(repr=False)
     skipped: tuple[Problem, ...] = ()
+    pixels: Pixels | None = field(default=None, repr=False)
+
+    @cached_property
+    def coco(self) -> CocoScores | None:
+        """COCO's numbers, computed when first asked for; None where the sizes of the pictures are not known."""
+        from darkpy.evaluation.coco import coco_scores
+
+        if self.pixels is None:
+            return None
+        return coco_scores(self.predictions, self.truths, self.pixels, len(self.classes))
 
     @property
     def mean_average_precision(self) -> float:
@@ -123,6 +138,11 @@ class Evaluation:
     def mean_average_precision_present(self) -> float:
         """Mean over the classes that have objects in this data set, as in Pascal VOC and COCO."""
         return _mean([result.average_precision for result in self.classes if result.counts.truths])
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """What a training reports of it, 0..1 by name; the first decides which weights are the best."""
+        return {f"mAP@{100 * self.iou_thresh:.0f}": self.mean_average_precision}
 
     @property
     def detections(self) -> int:
@@ -155,8 +175,14 @@ class Evaluation:
             "skipped": [str(problem) for problem in self.skipped],
             "detections": self.detections,
             **self.counts.to_dict(),
-            "classes": [result.to_dict() for result in self.classes],
+            "coco": self.coco.to_dict() if self.coco else None,
+            "classes": [{**result.to_dict(), "coco_ap": ap} for result, ap in zip(self.classes, self._class_ap())],
         }
+
+    def _class_ap(self) -> list[float | None]:
+        """COCO's average precision of each class; None where it has no objects."""
+        known = self.coco.class_ap if self.coco else [math.nan] * len(self.classes)
+        return [None if math.isnan(value) else value for value in known]
 
     def text(self) -> str:
         """The report in the form that ``darknet detector map`` prints."""
@@ -193,7 +219,7 @@ class Evaluation:
         return notes
 
     def table(self) -> Table:
-        """The same numbers as a table for the console: one row per class and one for all.
+        """The same numbers as a table for the console: one row per class and one for all; last, COCO's precision.
 
         Classes of which nothing is there and nothing was found are left out; "-" stands for a share of nothing.
         """
@@ -205,7 +231,7 @@ class Evaluation:
             box=None, pad_edge=False, show_footer=True, caption="\n".join(caption), caption_justify="left"
         )
         mean = f"{100 * self.mean_average_precision:.2f}"
-        footers = ["", "all", str(self.counts.truths), f"[bold]{mean}[/]", *_rates(self.counts)]
+        footers = ["", "all", str(self.counts.truths), f"[bold]{mean}[/]", *_rates(self.counts), *self._coco_cell()]
         for header, footer in zip(_HEADERS, footers):
             title = header.format(iou=100 * self.iou_thresh)
             table.add_column(title, footer, justify="left" if header == "class" else "right", overflow="fold")
@@ -213,11 +239,18 @@ class Evaluation:
             if result.counts.truths or result.counts.false_positives:
                 precision = _share(100 * result.average_precision, result.counts.truths, 2)
                 row = [str(result.class_id), escape(result.name), str(result.counts.truths), precision]
-                table.add_row(*row, *_rates(result.counts))
+                table.add_row(*row, *_rates(result.counts), *self._coco_cell(result.class_id))
         return table
 
+    def _coco_cell(self, class_id: int | None = None) -> list[str]:
+        """COCO's precision of a class, or the mean, for the table; nothing where it is not known of any."""
+        if self.coco is None:
+            return []
+        value = self.coco.ap if class_id is None else self.coco.class_ap[class_id]
+        return ["-" if math.isnan(value) else f"{100 * value:.2f}"]
 
-_HEADERS = ("id", "class", "objects", "AP@{iou:.0f} %", "TP", "FP", "FN", "P", "R", "F1", "IoU %")
+
+_HEADERS = ("id", "class", "objects", "AP@{iou:.0f} %", "TP", "FP", "FN", "P", "R", "F1", "IoU %", "COCO AP %")
 
 
 def assess(
@@ -230,6 +263,7 @@ def assess(
     iou_thresh: float = 0.5,
     points: int = 0,
     skipped: Sequence[Problem] = (),
+    pixels: Pixels | None = None,
 ) -> Evaluation:
     """All numbers from what a detector claims and what is true. See :class:`Evaluation` and :func:`evaluate`."""
     check_options(thresh, iou_thresh, points)
@@ -257,6 +291,7 @@ def assess(
         truths=truths,
         matches=matches,
         skipped=tuple(skipped),
+        pixels=pixels,
     )
 
 

@@ -109,6 +109,7 @@ class Layer(ABC):
     accumulate: Sequence[bool] = ()
     frozen: bool = False
     is_updated: bool = True
+    held_until: int = 0
     parameters_of: Layer | None = None
     """An earlier layer whose parameters this one uses as its own; then :meth:`parameters` is empty."""
 

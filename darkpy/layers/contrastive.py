@@ -27,8 +27,8 @@ class Contrastive(ObjectHead):
     softmax_layer.c).
 
     Which objects are the same is told by a sixth number in the rows of the truth, class, centre x, centre y, width,
-    height, identity (0 or more). Without it, or where no object comes twice, there is nothing to learn and the cost is
-    0.
+    height, identity (0 or more); with ``contrastive=1`` in [net] the loader puts it there. Without it, or where no
+    object comes twice, there is nothing to learn and the cost is 0.
     """
 
     @dataclass(frozen=True)
@@ -47,7 +47,8 @@ class Contrastive(ObjectHead):
 
     def __init__(self, options: Any, section: Any, index: int, graph: Any) -> None:
         super().__init__(options, section, index, graph)
-        self.warning("", "learns only from truth that tells the identity of objects, which label files do not")
+        if not graph.net_options.contrastive:
+            self.warning("", "learns from two views of every picture; without contrastive=1 in [net] there is but one")
 
     def find_sources(self) -> list[int]:
         """The layer before; the head is looked up, not read."""

@@ -109,6 +109,11 @@ class Detection(DetectionHead):
         )
 
     @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of cells."""
+        return self.options.side, self.options.side
+
+    @property
     def truth_size(self) -> int:
         """Numbers of a picture's truth when it is given cell by cell."""
         return self.options.side**2 * (1 + self.options.classes + COORDINATES)

@@ -70,6 +70,13 @@ class DetectionHead(ObjectHead):
         """Number of classes told apart."""
         return self.options.classes
 
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of cells, in whose order :meth:`boxes` tells what was found."""
+        assert self.output_shape is not None, "the network is built"
+        _, rows, columns = self.output_shape
+        return rows, columns
+
     @abstractmethod
     def evaluate(self, truth: Sequence[np.ndarray], grad: Any) -> LossParts:
         """The loss of the last output for checked objects; writes its gradient."""

@@ -48,19 +48,11 @@ class ShiftChannels(Layer):
 
     def forward(self, x: Any, values: Any, *, training: bool) -> None:
         """Add."""
-        # All channels of all pictures as those of one lets a bias differ from picture to picture.
-        self.backend.bias_activation_forward(_one_picture(x), values.reshape(-1), _one_picture(self.output), "linear")
+        self.backend.shift_channels_forward(x, values, self.output)
 
     def backward(self, grad_output: Any, grad_x: Any, grad_values: Any) -> None:
         """The gradient, and its sum over each channel."""
         if grad_x is not None:
             self.backend.copy_channels(grad_output, grad_x, self.accumulate[0])
         if grad_values is not None:
-            if not self.accumulate[1]:
-                self.backend.fill(grad_values, 0.0)
-            self.backend.bias_backward(_one_picture(grad_output), grad_values.reshape(-1))
-
-
-def _one_picture(array: Any) -> Any:
-    n, c, h, w = array.shape
-    return array.reshape(1, n * c, h, w)
+            self.backend.shift_channels_backward(grad_output, grad_values, self.accumulate[1])

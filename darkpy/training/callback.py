@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from darkpy.evaluation import Evaluation
     from darkpy.training.trainer import Trainer
+
+
+class Measured(Protocol):
+    """What a training wants to know of an evaluation, be it of a detector or of a classifier."""
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Figures 0..1 by name; the first decides which weights are the best."""
 
 
 class Outcome(Enum):
     """How a training ended."""
 
     FINISHED = "finished"
-    """All iterations were done."""
+    """All iterations were done, or more would have been of no use."""
     STOPPED = "stopped"
-    """The user asked for the end; the last iteration was completed."""
+    """A signal or the time limit ended it; the last iteration was completed, and it can go on from there."""
     FAILED = "failed"
     """An error, or an end at once; the network may be in the middle of an update."""
 
@@ -29,7 +37,8 @@ class Record:
     ``loss`` is per picture, as Darknet prints it, and ``average`` its running average. ``box``, ``objectness`` and
     ``classification`` are the parts of the loss in the last mini-batch, None where the heads have no such parts.
     ``images_per_second`` and ``seconds_per_iteration`` are running averages without the time for evaluations,
-    ``seconds`` the time since the start with everything. ``evaluation`` is filled in by the callback that evaluates.
+    ``seconds`` the time with everything, of all parts of a run that was interrupted. ``waited`` are the seconds of this
+    iteration in which its pictures were not there yet. ``evaluation`` is filled in by the callback that evaluates.
     """
 
     iteration: int
@@ -44,7 +53,8 @@ class Record:
     seconds: float
     width: int
     height: int
-    evaluation: Evaluation | None = field(default=None, repr=False)
+    waited: float = 0.0
+    evaluation: Measured | None = field(default=None, repr=False)
 
 
 class Callback:
@@ -54,11 +64,18 @@ class Callback:
     training, so it has to be next to nothing on most iterations.
     """
 
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up what :meth:`state` gave; before :meth:`start`, in a run that goes on, if it gave anything."""
+
     def start(self, trainer: Trainer) -> None:
         """Before the first iteration."""
 
     def after_iteration(self, trainer: Trainer, record: Record) -> None:
         """After every iteration."""
+
+    def state(self) -> dict[str, Any]:
+        """What it has to know to go on as if nothing had happened: plain values and NumPy arrays by name."""
+        return {}
 
     def finish(self, trainer: Trainer, outcome: Outcome) -> None:
         """At the end, whatever it was; called for all callbacks that were started."""

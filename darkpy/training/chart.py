@@ -1,9 +1,11 @@
-"""``chart.png``: loss and mean average precision over the iterations."""
+"""``chart.png``: loss and what was measured over the iterations."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +14,13 @@ import numpy as np
 
 from darkpy.files import atomic_write
 from darkpy.training.callback import Callback, Outcome, Record
+from darkpy.training.json_log import read_log
+from darkpy.training.run_folder import writing
 
 if TYPE_CHECKING:
     from darkpy.training.trainer import Trainer
 
-LOSS, MAP, INK, FAINT = "#2a6f97", "#c8553d", "#333333", "#d9d9d9"
+LOSS, SCORE, INK, FAINT = "#2a6f97", "#c8553d", "#333333", "#d9d9d9"
 SECONDS = 30.0
 """The least time between two drawings ..."""
 SHARE = 150
@@ -27,7 +31,7 @@ MOST_POINTS = 4000
 
 @dataclass
 class Curves:
-    """What a chart shows. ``precision`` has pairs (iteration, mAP 0..1)."""
+    """What a chart shows. ``scores`` has pairs (iteration, value 0..1) by name; the first of them is the main one."""
 
     title: str
     last_iteration: int
@@ -35,42 +39,60 @@ class Curves:
     iterations: list[int] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
     averages: list[float] = field(default_factory=list)
-    precision: list[tuple[int, float]] = field(default_factory=list)
-    precision_label: str = "mAP"
+    scores: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+
+    def add(self, iteration: int, loss: float, average: float, scores: Mapping[str, float] | None = None) -> None:
+        """One iteration more."""
+        self.iterations.append(iteration)
+        self.losses.append(loss)
+        self.averages.append(average)
+        for name, score in (scores or {}).items():
+            self.scores.setdefault(name, []).append((iteration, score))
+
+    def extend(self, log: Iterable[Mapping[str, Any]], last: int) -> None:
+        """The iterations of a log (see :func:`~darkpy.training.json_log.read_log`) up to ``last``."""
+        for line in log:
+            if line["iteration"] > last:
+                return
+            self.add(line["iteration"], line["loss"], line["average_loss"], line.get("scores"))
 
     def snapshot(self) -> Curves:
         """A copy that does not change while it is drawn."""
-        lists = ("iterations", "losses", "averages", "precision")
-        return Curves(**{**vars(self), **{name: list(getattr(self, name)) for name in lists}})
+        lists = {name: list(getattr(self, name)) for name in ("iterations", "losses", "averages")}
+        scores = {name: list(points) for name, points in self.scores.items()}
+        return Curves(**{**vars(self), **lists, "scores": scores})
 
 
 class Chart(Callback):
-    """Draws the chart in a thread of its own now and then, and once more at the end."""
+    """Draws the chart in a thread of its own now and then, and once more at the end.
 
-    def __init__(self, path: Path, title: str) -> None:
+    log: the log of the run, from which the curves of a run that goes on are taken up; None for a new one.
+    """
+
+    def __init__(self, path: Path, title: str, log: Path | None = None) -> None:
         self.path = path
         self.title = title
+        self.log = log
         self.curves: Curves
         self._thread: threading.Thread | None = None
         self._due = 0.0
         self._cost = 0.0
 
     def start(self, trainer: Trainer) -> None:
-        """Begin with empty curves."""
+        """Begin with the curves there are."""
         self.curves = Curves(self.title, trainer.last_iteration, trainer.network.options.max_chart_loss)
+        if self.log is not None and self.log.exists():
+            self.curves.extend(read_log(self.log), trainer.told)
         self._due = time.monotonic() + SECONDS
 
     def after_iteration(self, trainer: Trainer, record: Record) -> None:
         """Note the numbers; draw if the last drawing is old enough."""
         curves = self.curves
-        curves.iterations.append(record.iteration)
-        curves.losses.append(record.loss)
-        curves.averages.append(record.average)
-        if record.evaluation is not None:
-            curves.precision.append((record.iteration, record.evaluation.mean_average_precision))
-            curves.precision_label = f"mAP@{100 * record.evaluation.iou_thresh:.0f}"
+        scores = record.evaluation.scores if record.evaluation is not None else None
+        curves.add(record.iteration, record.loss, record.average, scores)
         if time.monotonic() >= self._due and (self._thread is None or not self._thread.is_alive()):
-            self._thread = threading.Thread(target=self._draw, args=(curves.snapshot(),), name="darkpy-chart")
+            draw = self._draw_if_possible
+            self._thread = threading.Thread(target=draw, args=(curves.snapshot(),), name="darkpy-chart")
             self._thread.start()
             self._due = time.monotonic() + max(SECONDS, SHARE * self._cost)
 
@@ -79,7 +101,13 @@ class Chart(Callback):
         if self._thread is not None:
             self._thread.join()
         if self.curves.iterations:
-            self._draw(self.curves)
+            with writing(self.path):
+                self._draw(self.curves)
+
+    def _draw_if_possible(self, curves: Curves) -> None:
+        # Where the disk is full, the next checkpoint will say so; a picture is not worth ending a training.
+        with suppress(OSError):
+            self._draw(curves)
 
     def _draw(self, curves: Curves) -> None:
         began = time.monotonic()
@@ -98,8 +126,8 @@ def draw_chart(curves: Curves, path: Path) -> None:
     loss_axes = figure.add_subplot()
     _draw_losses(loss_axes, curves)
     loss_axes.set_title(curves.title, loc="left", color=INK, fontsize=13)
-    if curves.precision:
-        _draw_precision(loss_axes.twinx(), curves)
+    if curves.scores:
+        _draw_scores(loss_axes.twinx(), curves)
     with atomic_write(path) as file:
         figure.savefig(file, format="png")
 
@@ -125,13 +153,19 @@ def _top(curves: Curves) -> float:
     return min(curves.top_loss or np.inf, 1.2 * float(np.percentile(settled, 97))) or 1.0
 
 
-def _draw_precision(axes: Any, curves: Curves) -> None:
-    iterations, values = zip(*((iteration, 100 * value) for iteration, value in curves.precision))
+def _draw_scores(axes: Any, curves: Curves) -> None:
+    """The main score with its best and its last value, the others as thin lines behind it."""
+    (name, points), *others = curves.scores.items()
+    iterations, values = zip(*((iteration, 100 * value) for iteration, value in points))
     best = int(np.argmax(values))
-    axes.plot(iterations, values, color=MAP, linewidth=2, marker="o", markersize=4)
+    for _, more in others:
+        places, heights = zip(*more)
+        axes.plot(places, [100 * height for height in heights], color=SCORE, alpha=0.5, linewidth=1.2, linestyle="--")
+    axes.plot(iterations, values, color=SCORE, linewidth=2, marker="o", markersize=4)
     axes.set_xlim(0, max(curves.last_iteration, 1))
     axes.set_ylim(0, 100)
-    axes.set_ylabel(f"{curves.precision_label} %  (best {values[best]:.1f})", color=MAP)
+    dashed = "".join(f"   dashed: {other}" for other, _ in others)
+    axes.set_ylabel(f"{name} %  (best {values[best]:.1f}){dashed}", color=SCORE)
     shown = {best, len(values) - 1}
     for place in shown:
         axes.annotate(
@@ -140,10 +174,10 @@ def _draw_precision(axes: Any, curves: Curves) -> None:
             xytext=(0, 8 if values[place] < 92 else -16),
             textcoords="offset points",
             ha="right" if iterations[place] > 0.95 * curves.last_iteration else "center",
-            color=MAP,
+            color=SCORE,
             fontweight="bold",
         )
-    _style(axes, MAP)
+    _style(axes, SCORE)
 
 
 def _style(axes: Any, color: str) -> None:

@@ -1,14 +1,14 @@
-"""Weights saved while training goes on, so that nothing is lost."""
+"""Weights and state saved while training goes on, so that nothing is lost."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from darkpy.errors import TrainingError
 from darkpy.training.callback import Callback, Outcome, Record
-from darkpy.training.run_folder import RunFolder
+from darkpy.training.divergence import Diverged, bad_weights, name_of
+from darkpy.training.ema import Ema
+from darkpy.training.run_folder import RunFolder, writing
 
 if TYPE_CHECKING:
     from darkpy.network import Network
@@ -20,46 +20,82 @@ EVERY = 100
 
 
 class Checkpoint(Callback):
-    """Saves ``last.weights`` every 100 iterations and at a stop, ``final.weights`` at the end.
+    """Saves ``last.weights`` and the state every so many iterations, at a stop and on request; then ``final.weights``.
+
+    It comes after the callbacks whose state counts. What is saved at the start is what training can go back to.
 
     keep_every: also keep the weights of every so many iterations, as ``<iteration>.weights``; 0 for none.
+    ema: a moving average, saved beside ``last.weights`` as ``ema.weights``.
+    rollbacks, origin: what the state says of the run, see :class:`~darkpy.training.state.State`.
+
+    ``saved`` is the last iteration that was saved, None before the first.
 
     Weights that are not all finite are never written, so that what was saved stays good.
     """
 
-    def __init__(self, folder: RunFolder, progress: Progress, *, every: int = EVERY, keep_every: int = 0) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        progress: Progress,
+        *,
+        every: int = EVERY,
+        keep_every: int = 0,
+        ema: Ema | None = None,
+        rollbacks: int = 0,
+        origin: Mapping[str, Any] | None = None,
+    ) -> None:
         self.folder = folder
         self.progress = progress
         self.every = every
         self.keep_every = keep_every
-        self._saved: int | None = None
+        self.ema = ema
+        self.rollbacks = rollbacks
+        self.origin = dict(origin or {})
+        self.saved: int | None = None
+
+    def start(self, trainer: Trainer) -> None:
+        """Save what is there to begin with."""
+        self._save(trainer)
 
     def after_iteration(self, trainer: Trainer, record: Record) -> None:
-        """Save if it is time to."""
-        if record.iteration % self.every == 0:
-            self._save(trainer.network, "last")
+        """Save if it is time to, or if it was asked for."""
+        requested = trainer.interrupt.take_save_request()
+        if requested or record.iteration % self.every == 0:
+            self._save(trainer)
+        if requested:
+            self.progress.message(f"it {record.iteration:,}  saved {self.folder.weights('last')}")
         if self.keep_every and record.iteration % self.keep_every == 0:
-            self._save(trainer.network, record.iteration)
+            self._save_weights(trainer.network, record.iteration)
 
     def finish(self, trainer: Trainer, outcome: Outcome) -> None:
-        """Save what there is, or after a failure say what was saved before."""
-        network = trainer.network
-        last = self.folder.weights("last")
+        """Save what there is; after a failure nothing, what was saved before is good."""
         if outcome is Outcome.FINISHED:
-            self._save(network, "last")
-            self._save(network, "final")
-        elif outcome is Outcome.STOPPED:
-            self._save(network, "last")
-            self.progress.message(f"stopped at iteration {network.iteration:,}; to go on, start from {last}")
-        elif self._saved is not None:
-            self.progress.message(f"the weights of iteration {self._saved:,} are in {last}")
+            self._save_weights(trainer.network, "final")
+        if outcome is not Outcome.FAILED:
+            self._save(trainer, outcome)
 
-    def _save(self, network: Network, name: str | int) -> None:
-        if not (np.isfinite(network.parameters.values).all() and np.isfinite(network.parameters.statistics).all()):
-            raise TrainingError(
-                f"iteration {network.iteration:,}: the weights are not all finite and are not saved. Training has "
-                f"diverged: try a smaller learning_rate or a longer burn_in"
+    def _save(self, trainer: Trainer, outcome: Outcome | None = None) -> None:
+        """The state first: it is what training goes on from, and if it cannot be written, nothing else changes."""
+        network = trainer.network
+        self._check(network)
+        state = trainer.state(outcome)
+        state.rollbacks, state.origin = self.rollbacks, self.origin
+        with writing(self.folder.state):
+            state.save(self.folder.state)
+        self.folder.save_weights(network, "last")
+        if self.ema is not None:
+            self.ema.save(network, self.folder)
+        self.saved = network.iteration
+
+    def _save_weights(self, network: Network, name: str | int) -> None:
+        self._check(network)
+        self.folder.save_weights(network, name)
+
+    def _check(self, network: Network) -> None:
+        layer = bad_weights(network)
+        if layer is not None:
+            raise Diverged(
+                f"iteration {network.iteration:,}: the weights or running statistics of layer {name_of(layer)} are not "
+                f"finite and are not saved",
+                network,
             )
-        network.save_weights(self.folder.weights(name))
-        if name == "last":
-            self._saved = network.iteration

@@ -2,58 +2,57 @@
 
 from __future__ import annotations
 
-import csv
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
 
-from darkpy.training.callback import Callback, Outcome, Record
+from darkpy.training.callback import Record
+from darkpy.training.line_log import LineLog
 
-if TYPE_CHECKING:
-    from darkpy.training.trainer import Trainer
-
-COLUMNS = (
-    "iteration", "loss", "average_loss", "box", "objectness", "classification",
-    "learning_rate", "images_per_second", "width", "height", "map", "seconds",
-)  # fmt: skip
+LOSSES = ("iteration", "loss", "average_loss")
+PARTS = ("box", "objectness", "classification")
+SPEED = ("learning_rate", "images_per_second", "width", "height")
 
 
-class CsvLog(Callback):
+class CsvLog(LineLog):
     """Writes a line per iteration, at once, so that the file can be watched.
 
-    ``map`` is the mean average precision, 0..1, in lines where it was measured; ``seconds`` count from the start.
+    parts: whether the loss has parts, as a detector's has. scores: columns for the scores of an evaluation, 0..1, in
+    their order, filled in lines where it was measured; ``map`` is the mean average precision. ``waited`` are
+    the seconds an iteration waited for its pictures, ``seconds`` count from the start.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file: IO[str] | None = None
-        self._writer: Any = None
+    def __init__(self, path: Path, *, parts: bool = True, scores: Sequence[str] = ("map",)) -> None:
+        super().__init__(path)
+        self.parts = PARTS if parts else ()
+        self.scores = tuple(scores)
+        self.columns = (*LOSSES, *self.parts, *SPEED, *self.scores, "waited", "seconds")
+        self.header = _joined(self.columns)
 
-    def start(self, trainer: Trainer) -> None:
-        """Open the file and write the header."""
-        self._file = self.path.open("w", newline="", encoding="utf-8", buffering=1)
-        self._writer = csv.writer(self._file)
-        self._writer.writerow(COLUMNS)
-
-    def after_iteration(self, trainer: Trainer, record: Record) -> None:
-        """Write the line."""
-        parts = (record.box, record.objectness, record.classification)
-        evaluation = record.evaluation
-        self._writer.writerow(
+    def line(self, record: Record) -> str:
+        """The values of the columns."""
+        parts = [getattr(record, name) for name in self.parts]
+        measured = record.evaluation.scores.values() if record.evaluation else [None] * len(self.scores)
+        return _joined(
             [
-                record.iteration,
+                str(record.iteration),
                 f"{record.loss:.6g}",
                 f"{record.average:.6g}",
                 *("" if part is None else f"{part:.6g}" for part in parts),
                 f"{record.rate:.6g}",
                 f"{record.images_per_second:.1f}",
-                record.width,
-                record.height,
-                "" if evaluation is None else f"{evaluation.mean_average_precision:.6f}",
+                str(record.width),
+                str(record.height),
+                *("" if score is None else f"{score:.6f}" for score in measured),
+                f"{record.waited:.4f}",
                 f"{record.seconds:.2f}",
             ]
         )
 
-    def finish(self, trainer: Trainer, outcome: Outcome) -> None:
-        """Close the file."""
-        if self._file is not None:
-            self._file.close()
+    @staticmethod
+    def iteration_of(line: str) -> int:
+        """The first column."""
+        return int(line.partition(",")[0])
+
+
+def _joined(cells: Sequence[str]) -> str:
+    return ",".join(cells) + "\n"

@@ -1,18 +1,18 @@
-"""Measuring the detector on the validation set while it is trained."""
+"""Measuring a network on the validation set while it is trained."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from darkpy.training.callback import Callback, Record
+from darkpy.training import text
+from darkpy.training.callback import Callback, Measured, Outcome, Record
 from darkpy.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from darkpy.config.net import NetOptions
-    from darkpy.evaluation import Evaluation
     from darkpy.network import Network
     from darkpy.training.progress import Progress
     from darkpy.training.trainer import Trainer
@@ -34,21 +34,24 @@ class Evaluator(Callback):
     """Evaluates every so many iterations and at the end, and saves the best weights so far as ``best.weights``.
 
     network: the same network built for inference; the trained parameters are copied into it.
-    evaluate: measures it; takes the network and a progress function, see :func:`darkpy.evaluation.evaluate`.
+    evaluate: measures it; takes the network and a progress function, such as :func:`darkpy.evaluation.evaluate`.
     every: iterations between two evaluations. not_before: the first iteration that may be evaluated.
+    patience: evaluations in a row without a better result after which training is of no use; None for never.
 
-    ``best`` is the highest mean average precision, 0..1, and ``last`` the last evaluation; None before the first.
+    ``metric`` is the name of its first score, ``best`` the highest value of that so far, 0..1, ``last`` the last
+    evaluation; both are None before the first.
     """
 
     def __init__(
         self,
         network: Network,
-        evaluate: Callable[..., Evaluation],
+        evaluate: Callable[..., Measured],
         folder: RunFolder,
         progress: Progress,
         *,
         every: int,
         not_before: int = 0,
+        patience: int | None = None,
     ) -> None:
         self.network = network
         self.evaluate = evaluate
@@ -56,46 +59,74 @@ class Evaluator(Callback):
         self.progress = progress
         self.every = every
         self.not_before = not_before
+        self.patience = patience
+        self.metric = ""
         self.best: float | None = None
         self.best_iteration = 0
-        self.last: Evaluation | None = None
-        self._next = 0
+        self.last: Measured | None = None
+        self._fruitless = 0
+        self._next: int | None = None
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take up the best result and the plan."""
+        self.metric, self.best, self.best_iteration = state["metric"], state["best"], state["best_iteration"]
+        self._fruitless, self._next = state["fruitless"], state["next"]
+
+    def state(self) -> dict[str, Any]:
+        """The best result and the plan."""
+        return {
+            "metric": self.metric,
+            "best": self.best,
+            "best_iteration": self.best_iteration,
+            "fruitless": self._fruitless,
+            "next": self._next,
+        }
 
     def start(self, trainer: Trainer) -> None:
         """Plan the first evaluation."""
-        self._plan(trainer.first_iteration)
+        if self._next is None:
+            self._plan(trainer.first_iteration)
 
     def _plan(self, iteration: int) -> None:
         self._next = max(iteration + self.every, self.not_before)
 
     def after_iteration(self, trainer: Trainer, record: Record) -> None:
-        """Evaluate if it is time to."""
-        if record.iteration < min(self._next, trainer.last_iteration) or trainer.interrupt.requested:
+        """Evaluate if it is time to. If the training is ending, that is put off until it goes on."""
+        assert self._next is not None, "start() planned it"
+        if record.iteration < min(self._next, trainer.last_iteration):
             return
-        self._plan(record.iteration)
-        copy_parameters(trainer.network, self.network)
+        if trainer.stopping:
+            trainer.postponed = True
+            return
 
         def report(done: int, total: int) -> None:
-            if trainer.interrupt.requested:
+            if trainer.stopping:
                 raise _Stopped
             self.progress.evaluating(done, total)
 
+        copy_parameters(trainer.network, self.network)
         try:
             self.last = record.evaluation = self.evaluate(self.network, progress=report)
         except _Stopped:
+            trainer.postponed = True
             return
+        self._plan(record.iteration)
         self._keep_best(trainer, record.iteration, self.last)
+        if self.patience is not None and self._fruitless >= self.patience:
+            times = text.plural(self._fruitless, "evaluation")
+            best = f"the best is that of iteration {self.best_iteration:,}"
+            trainer.stop(Outcome.FINISHED, f"no better result in {times}, {best}")
 
-    def _keep_best(self, trainer: Trainer, iteration: int, evaluation: Evaluation) -> None:
-        found = evaluation.mean_average_precision
+    def _keep_best(self, trainer: Trainer, iteration: int, evaluation: Measured) -> None:
+        self.metric, found = next(iter(evaluation.scores.items()))
         saved = ""
+        self._fruitless = 0 if self.best is None or found > self.best else self._fruitless + 1
         if self.best is None or found >= self.best:
             self.best, self.best_iteration = found, iteration
-            path = self.folder.weights("best")
-            trainer.network.save_weights(path)
-            saved = f"  saved {path}"
-        label = f"mAP@{100 * evaluation.iou_thresh:.0f}"
-        self.progress.message(f"it {iteration:,}  {label} {100 * found:.1f}  best {100 * self.best:.1f}{saved}")
+            self.folder.save_weights(trainer.network, "best")
+            saved = f"  saved {self.folder.weights('best')}"
+        scores = "  ".join(f"{name} {100 * score:.1f}" for name, score in evaluation.scores.items())
+        self.progress.message(f"it {iteration:,}  {scores}  best {100 * self.best:.1f}{saved}")
 
 
 def copy_parameters(source: Network, target: Network) -> None:

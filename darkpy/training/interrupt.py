@@ -1,4 +1,4 @@
-"""Ctrl-C that waits for the end of the iteration."""
+"""Signals that wait for the end of the iteration."""
 
 from __future__ import annotations
 
@@ -9,24 +9,47 @@ from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-NOTICE = b"\nstopping after this iteration; Ctrl-C again stops at once\n"
+STOP = (signal.SIGINT, signal.SIGTERM)
+SAVE = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGUSR1") if hasattr(signal, name))
+"""Windows has neither."""
+
+STOPPING = b"\nstopping after this iteration; Ctrl-C again stops at once\n"
+SAVING = b"\nsaving after this iteration\n"
 
 
 class Interrupt:
-    """Within ``with Interrupt() as interrupt``, the first Ctrl-C sets ``requested``, the second raises.
+    """Within ``with Interrupt() as interrupt``, signals ask the training for something.
 
-    SIGTERM, which job schedulers send, counts like Ctrl-C. Outside the main thread signals cannot be caught; then
-    nothing is changed.
+    The first Ctrl-C or SIGTERM, which job schedulers send, sets ``requested``; the second raises KeyboardInterrupt.
+    SIGHUP and SIGUSR1 ask for the weights to be saved. ``signal`` is the number of the one that asked for the end.
+    Outside the main thread signals cannot be caught; then nothing is changed.
     """
 
     def __init__(self) -> None:
-        self.requested = False
-        self._before: dict[signal.Signals, Any] = {}
+        self.signal: int | None = None
+        self._save = False
+        self._before: dict[int, Any] = {}
+
+    @property
+    def requested(self) -> bool:
+        """Whether the training is to end."""
+        return self.signal is not None
+
+    @property
+    def name(self) -> str:
+        """What asked for the end, in a word; empty if nothing did."""
+        if self.signal is None:
+            return ""
+        return "Ctrl-C" if self.signal == signal.SIGINT else signal.Signals(self.signal).name
+
+    def take_save_request(self) -> bool:
+        """Whether saving was asked for since the last call."""
+        wanted, self._save = self._save, False
+        return wanted
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+            self._before = {number: signal.signal(number, self._handle) for number in (*STOP, *SAVE)}
         return self
 
     def __exit__(
@@ -36,9 +59,17 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number in SAVE:
+            self._save = True
+            _say(SAVING)
+            return
         if self.requested:
             raise KeyboardInterrupt
-        self.requested = True
-        # Not print: the signal may have come in the middle of one.
-        with suppress(OSError):
-            os.write(2, NOTICE)
+        self.signal = number
+        _say(STOPPING)
+
+
+def _say(notice: bytes) -> None:
+    # Not print: the signal may have come in the middle of one.
+    with suppress(OSError):
+        os.write(2, notice)

@@ -2,89 +2,203 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import asdict, dataclass
-from functools import partial
+from errno import EACCES
+from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from darkpy.config.data_files import read_data_file
-from darkpy.data.dataset import Dataset
-from darkpy.evaluation import evaluate
+from darkpy.config.data_files import DataDescription, read_data
 from darkpy.summary import layer_rows
 from darkpy.training import text
-from darkpy.training.callback import Callback, Outcome
+from darkpy.training.callback import Callback, Measured, Outcome
 from darkpy.training.chart import Chart
 from darkpy.training.checkpoint import EVERY, Checkpoint
-from darkpy.training.csv_log import CsvLog
+from darkpy.training.divergence import Diverged
+from darkpy.training.ema import Ema, has_effect
 from darkpy.training.evaluator import Evaluator, iterations_between
 from darkpy.training.interrupt import Interrupt
+from darkpy.training.json_log import JsonLog
 from darkpy.training.preparation import Prepared, prepare
 from darkpy.training.problems import ProblemLog
 from darkpy.training.progress import Progress
+from darkpy.training.report_file import ReportFile
 from darkpy.training.run_folder import RunFolder
 from darkpy.training.settings import TrainingSettings
+from darkpy.training.state import State, restore
+from darkpy.training.status import StatusFile
+from darkpy.training.tensorboard import TensorBoard
+from darkpy.training.time_limit import TimeLimit
 from darkpy.training.trainer import Trainer
 from darkpy.version import __version__
-
-if TYPE_CHECKING:
-    from darkpy.evaluation import Evaluation
-
-COUNTED = 20_000
-"""Of a data set with more pictures the labels are read as they are needed, not counted before the start."""
 
 NOTICEABLE = 0.05
 """Share of the time spent waiting for pictures from which it is worth a word."""
 
 
+ROLLBACKS = 3
+"""How often a run is taken back to what was saved last, each time with half the learning rate."""
+
+
 @dataclass(frozen=True)
 class TrainingResult:
-    """What came of it. ``best`` is the best mean average precision, 0..1; None if none was measured."""
+    """What came of it.
+
+    best: the best score, mAP or top-1 accuracy, 0..1; None if none was measured. reason: why it ended before the last
+    iteration. signal: the number of the signal that stopped it.
+    """
 
     folder: Path
     outcome: Outcome
     iteration: int
     average_loss: float
     best: float | None
-    evaluation: Evaluation | None
+    evaluation: Measured | None
     seconds: float
+    reason: str = ""
+    signal: int | None = None
 
 
-def train(settings: TrainingSettings, progress: Progress | None = None) -> TrainingResult:
+def train(
+    settings: TrainingSettings,
+    progress: Progress | None = None,
+    kind: type[Prepared] = Prepared,
+) -> TrainingResult:
     """Train a detector; everything it leaves is in the folder of the result.
 
+    ``kind`` says what is trained and how it is measured, another than a detector's if need be.
+
     Files, network, whether the data set fits it and whether there is memory enough are checked before anything is
-    written or computed. Ctrl-C completes the iteration, saves ``last.weights`` and returns; a second one raises
-    KeyboardInterrupt at once.
+    written or computed. Ctrl-C and SIGTERM complete the iteration, save and return, see
+    :func:`darkpy.training.resume`; a second one raises KeyboardInterrupt at once.
 
     Raises :class:`~darkpy.errors.InputError` for what is found beforehand, :class:`~darkpy.errors.TrainingError` for
-    what goes wrong later, such as a loss that is not a number.
+    what goes wrong later, such as a loss that is not a number or a full disk.
     """
-    began = time.perf_counter()
     progress = progress or Progress()
-    job = prepare(settings, progress.message)
+    job = prepare(settings, progress.message, kind)
     folder = RunFolder.create(Path(job.config.path).stem, settings.out)
-    _keep_origin(folder, job)
+    with folder.locked():
+        _keep_origin(folder, job)
+        return conduct(job, folder, progress)
+
+
+def conduct(job: Prepared, folder: RunFolder, progress: Progress, state: State | None = None) -> TrainingResult:
+    """Train what was prepared, from ``state`` on if the network was restored from one."""
+    began = time.perf_counter()
+    folder.backups = _backups(job, progress)
     _say_what_is_trained(progress, job)
     problems = ProblemLog(folder.problems, progress)
     problems.add_all([*job.train_set.problems, *(job.val_set.problems if job.val_set else [])])
-    evaluator = _evaluator(job, folder, progress)
-    with Interrupt() as interrupt, job.loader(problems.add) as loader:
-        callbacks = _callbacks(job, folder, progress, evaluator)
-        trainer = Trainer(job.network, loader, callbacks, interrupt, job.train_set.pictures)
-        outcome = trainer.run()
+    outcome = None
+    with Interrupt() as interrupt:
+        while outcome is None:
+            part = Part(job, folder, progress, interrupt, problems, state, began)
+            try:
+                outcome = part.run()
+            except Diverged as error:
+                state = _rolled_back(part, error)  # or raised again
+            except BaseException:
+                part.say_what_is_saved()
+                raise
     result = TrainingResult(
         folder=folder.path,
         outcome=outcome,
         iteration=job.network.iteration,
-        average_loss=trainer.average,
-        best=evaluator.best if evaluator else None,
-        evaluation=evaluator.last if evaluator else None,
+        average_loss=part.trainer.average,
+        best=part.evaluator.best if part.evaluator else None,
+        evaluation=part.evaluator.last if part.evaluator else None,
         seconds=time.perf_counter() - began,
+        reason=part.trainer.reason,
+        signal=interrupt.signal,
     )
     problems.conclude()
-    _say_how_it_went(progress, result, evaluator, loader.waited)
+    _say_how_it_went(progress, result, part)
     return result
+
+
+class Part:
+    """A run from where it is to its end, to an interruption, or to a loss that is not finite.
+
+    state: where it is, None at the beginning. began: when the process began to train, by ``time.perf_counter``.
+    """
+
+    def __init__(
+        self,
+        job: Prepared,
+        folder: RunFolder,
+        progress: Progress,
+        interrupt: Interrupt,
+        problems: ProblemLog,
+        state: State | None,
+        began: float,
+    ) -> None:
+        self.began = began
+        self.job = job
+        self.folder = folder
+        self.progress = progress
+        self.rollbacks = state.rollbacks if state else 0
+        self.evaluator = _evaluator(job, folder, progress)
+        self.checkpoint = _checkpoint(job, folder, progress, self.rollbacks)
+        self.loader = job.loader(problems.add)
+        self.trainer = Trainer(
+            job.network, self.loader, self._callbacks(), interrupt, job.train_set.pictures, state
+        )
+
+    def _callbacks(self) -> list[Callback]:
+        """In the order of their work: what is logged comes after what is measured, what is saved after both.
+
+        The report reads what the others have written.
+        """
+        job, folder, limit = self.job, self.folder, self.job.settings.time_limit
+        return [
+            self.progress,
+            *([TimeLimit(limit, self.began)] if limit is not None else []),
+            *([self.checkpoint.ema] if self.checkpoint.ema else []),
+            *([self.evaluator] if self.evaluator else []),
+            job.log(folder),
+            JsonLog(folder.log),
+            *([TensorBoard(folder.tensorboard)] if job.settings.tensorboard else []),
+            *job.more_callbacks(folder),
+            self.checkpoint,
+            Chart(folder.chart, f"{Path(job.config.path).name}   {folder.path}", folder.log),
+            StatusFile(folder.status, self.evaluator),
+            *([ReportFile(job, folder, self.evaluator, self.progress)] if job.settings.report else []),
+        ]
+
+    def run(self) -> Outcome:
+        """Train."""
+        return self.trainer.run()
+
+    def say_what_is_saved(self, option: str | None = "") -> None:
+        """After a failure or a stop, how to go on, with an option that helps; None if nothing does."""
+        if self.checkpoint.saved is not None:
+            last = self.folder.weights("last")
+            self.progress.message(f"iteration {self.checkpoint.saved:,} is saved, its weights are in {last}")
+            if option is not None:
+                command = f"darkpy {self.job.task} train --resume {self.folder.path}{option}"
+                self.progress.message(f"to go on: {command}")
+
+
+def _rolled_back(part: Part, error: Diverged) -> State:
+    """Bring the network back to what was saved last, with half the learning rate; or raise the error."""
+    job, folder, progress = part.job, part.folder, part.progress
+    if job.settings.on_nan != "rollback" or part.checkpoint.saved is None or part.rollbacks == ROLLBACKS:
+        # Without a rollback it would come to the same end again.
+        part.say_what_is_saved(" --on-nan rollback" if job.settings.on_nan != "rollback" else None)
+        raise error
+    state = State.load(folder.state)
+    state.rollbacks = part.rollbacks + 1
+    state.rate_scale /= 2
+    restore(job.network, state, str(folder.state))
+    progress.message(error.what)
+    progress.message(
+        f"rollback {state.rollbacks} of {ROLLBACKS}: back to iteration {job.network.iteration:,}, with "
+        f"{state.rate_scale:g} of the learning rate"
+    )
+    return state
 
 
 def _keep_origin(folder: RunFolder, job: Prepared) -> None:
@@ -92,52 +206,70 @@ def _keep_origin(folder: RunFolder, job: Prepared) -> None:
     folder.keep_cfg(job.config.path)
     used = {**asdict(job.settings), "cfg": job.config.path, "data": job.data}
     plain = {key: str(value) if isinstance(value, Path) else value for key, value in used.items()}
-    folder.keep_arguments({"darkpy": __version__, **plain})
+    folder.keep_arguments({"darkpy": __version__, "task": job.task, "working_folder": str(Path.cwd()), **plain})
 
 
 def _evaluator(job: Prepared, folder: RunFolder, progress: Progress) -> Evaluator | None:
     if job.val_set is None or job.measured is None:
         return None
     settings, options = job.settings, job.network.options
-    measure = partial(
-        evaluate,
-        dataset=job.val_set,
-        thresh=settings.thresh,
-        iou_thresh=settings.iou_thresh,
-        points=settings.points,
-    )
     return Evaluator(
         job.measured,
-        measure,
+        job.measure(job.val_set),
         folder,
         progress,
         every=settings.every or iterations_between(options, len(job.train_set), settings.epochs),
         not_before=0 if settings.every else options.burn_in,
+        patience=settings.patience,
     )
 
 
-def _callbacks(job: Prepared, folder: RunFolder, progress: Progress, evaluator: Evaluator | None) -> list[Callback]:
-    """In the order of their work: the log and the chart want to know the evaluation's result."""
-    every, keep_every = _saving(job)
-    return [
+def _checkpoint(job: Prepared, folder: RunFolder, progress: Progress, rollbacks: int) -> Checkpoint:
+    """Saves as often as the settings or a .data file say."""
+    description = _description(job)
+    extra = description.extra if description else {}
+    alpha, max_batches = job.network.options.ema_alpha, job.network.options.max_batches
+    return Checkpoint(
+        folder,
         progress,
-        *([evaluator] if evaluator else []),
-        CsvLog(folder.results),
-        Checkpoint(folder, progress, every=every, keep_every=keep_every),
-        Chart(folder.chart, f"{Path(job.config.path).name}   {folder.path}"),
-    ]
+        every=extra.get("savelast", EVERY),
+        keep_every=job.settings.keep_every or extra.get("saveweights", 0),
+        ema=Ema(alpha, max_batches) if has_effect(alpha, max_batches) else None,
+        rollbacks=rollbacks,
+        origin=origin(job),
+    )
 
 
-def _saving(job: Prepared) -> tuple[int, int]:
-    """Iterations between two ``last.weights`` and between weights to keep; a .data file may say so."""
-    if not _is_data_file(job.data):
-        return EVERY, job.settings.keep_every
-    extra = read_data_file(job.data).extra
-    return extra["savelast"], job.settings.keep_every or extra["saveweights"]
+def origin(job: Prepared) -> dict[str, Any]:
+    """What has to be the same for a resumed run to be the same run."""
+    backend = job.network.backend
+    return {
+        "cfg": sha256(Path(job.config.path).read_bytes()).hexdigest(),
+        "pictures": len(job.train_set),
+        "computed by": f"{backend.name}, {text.plural(backend.threads, 'thread')}",
+    }
 
 
-def _is_data_file(data: Path) -> bool:
-    return data.suffix.lower() == ".data"
+def _description(job: Prepared) -> DataDescription | None:
+    """The file that describes the data set; None for a folder or a list."""
+    return read_data(job.data) if job.data.suffix.lower() in (".data", ".yaml", ".yml") else None
+
+
+def _backups(job: Prepared, progress: Progress) -> tuple[Path, str] | None:
+    """Folder and first part of the name of the second copies of weights that ``backup=`` asks for."""
+    description = _description(job)
+    folder = description.backup if description else None
+    if description is None or folder is None:
+        return None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(EACCES, os.strerror(EACCES))
+    except OSError as error:
+        where = description.where("backup")
+        progress.message(f"{where}  backup={folder}: {error.strerror}; weights are saved in the run folder only")
+        return None
+    return folder, Path(job.config.path).stem
 
 
 # What the user is told -------------------------------------------------------------------------------------------
@@ -155,33 +287,26 @@ def _say_what_is_trained(progress: Progress, job: Prepared) -> None:
     )
     val = f"   val {len(job.val_set):,}" if job.val_set else ""
     progress.heading(
-        f"train {_size(job.train_set)}{val}   {job.train_set.classes} classes   "
+        f"train {job.size()}{val}   {job.train_set.classes} classes   "
         f"memory {text.quantity(job.memory, 'B')} planned"
     )
     for note in job.notes:
         progress.message(note)
-    if _is_data_file(job.data) and read_data_file(job.data).backup is not None:
-        progress.message(f"{job.data}  backup= is not used: weights are saved in the run folder")
 
 
-def _size(dataset: Dataset) -> str:
-    """``2,000 pictures, 6,112 boxes``."""
-    pictures = text.plural(len(dataset), "picture")
-    if len(dataset) > COUNTED:
-        return pictures
-    boxes = sum(len(dataset.boxes(index)) for index in range(len(dataset)))
-    return f"{pictures}, {boxes:,} {'box' if boxes == 1 else 'boxes'}"
-
-
-def _say_how_it_went(progress: Progress, result: TrainingResult, evaluator: Evaluator | None, waited: float) -> None:
+def _say_how_it_went(progress: Progress, result: TrainingResult, part: Part) -> None:
+    waited, evaluator = part.loader.waited, part.evaluator
     if waited > NOTICEABLE * result.seconds:
         progress.message(f"{text.duration(waited)} were spent waiting for pictures; try more --workers")
     if result.outcome is not Outcome.FINISHED:
+        progress.message(f"stopped at iteration {result.iteration:,} by {result.reason}")
+        part.say_what_is_saved()
         return
+    if result.reason:
+        progress.message(f"ended at iteration {result.iteration:,}: {result.reason}")
     measured = ""
     if evaluator is not None and evaluator.last is not None and evaluator.best is not None:
-        label = f"mAP@{100 * evaluator.last.iou_thresh:.0f}"
-        final = 100 * evaluator.last.mean_average_precision
-        measured = f"   {label} {final:.1f}, best {100 * evaluator.best:.1f} at it {evaluator.best_iteration:,}"
+        label, final = next(iter(evaluator.last.scores.items()))
+        measured = f"   {label} {100 * final:.1f}, best {100 * evaluator.best:.1f} at it {evaluator.best_iteration:,}"
     progress.heading(f"done in {text.duration(result.seconds)}   loss {text.short(result.average_loss)}{measured}")
     progress.heading(f"weights, results.csv and chart.png are in {result.folder}")

@@ -60,8 +60,9 @@ def _free_in_container(cgroup: Path) -> int | None:
 def check_memory(network: Network, options: NetOptions, available: int | None, *, beside: int = 0) -> int:
     """Bytes a training needs at the network's present size; raises OutOfMemory if there are not as many.
 
-    network: only asked for its plans, so one built for a single picture will do. options: the cfg's, with the batch
-    and subdivisions to train with. beside: bytes needed besides the network's own. available: None if unknown.
+    network: only asked for its plans, so one that only plans will do. options: the cfg's, with the batch (of sequences,
+    where there are ``time_steps``) and subdivisions to train with. beside: bytes needed besides the network's own.
+    available: None if unknown.
 
     The error names the fewest subdivisions, that is the largest mini-batch, that would fit.
     """
@@ -79,12 +80,18 @@ def check_memory(network: Network, options: NetOptions, available: int | None, *
 
 def _advice(network: Network, options: NetOptions, available: int, beside: int) -> str:
     """The fewest subdivisions that fit, or that none do."""
-    needed = 0
-    for subdivisions in range(options.subdivisions + 1, options.batch + 1):
-        # A mini-batch is a whole number of pictures.
-        if options.batch % subdivisions == 0:
-            needed = network.memory_plan(options.batch // subdivisions).total + beside
-            if needed <= available:
-                return f"subdivisions={subdivisions} would fit, with {quantity(needed, 'B')}"
-    least = f"even one picture at a time needs {quantity(needed, 'B')}; " if needed else ""
-    return f"{least}make width and height smaller"
+    subdivisions = fewest_subdivisions(network, options, available, beside=beside)
+    if subdivisions is not None:
+        needed = network.memory_plan(options.batch // subdivisions).total + beside
+        return f"subdivisions={subdivisions} would fit, with {quantity(needed, 'B')}"
+    needed = network.memory_plan(1).total + beside
+    return f"even one picture at a time needs {quantity(needed, 'B')}; make width and height smaller"
+
+
+def fewest_subdivisions(network: Network, options: NetOptions, available: int, *, beside: int = 0) -> int | None:
+    """The smallest number of subdivisions, that is the largest mini-batch, that fits; None if none does."""
+    for subdivisions in range(1, options.batch + 1):
+        mini_batch, rest = divmod(options.batch, subdivisions)
+        if not rest and network.memory_plan(mini_batch).total + beside <= available:
+            return subdivisions
+    return None

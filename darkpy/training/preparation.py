@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from darkpy import resources
-from darkpy.config.cfg import Config, read_cfg
+from darkpy import backends, resources
+from darkpy.config.cfg import Config, Entry, read_cfg
 from darkpy.config.net import NetOptions
 from darkpy.config.options import parse_options
 from darkpy.data.augmentation import Augmentation
 from darkpy.data.dataset import Dataset, open_dataset
 from darkpy.data.loader import Loader, default_cache_bytes, multi_scale
-from darkpy.errors import ConfigError, DataError, InputError, Problem
+from darkpy.errors import ConfigError, DataError, InputError, OutOfMemory, Problem
+from darkpy.evaluation import evaluate
 from darkpy.network import Network
-from darkpy.training import text
-from darkpy.training.memory import available_memory, check_memory
+from darkpy.training import ema, text
+from darkpy.training.callback import Callback, Measured
+from darkpy.training.csv_log import CsvLog
+from darkpy.training.memory import available_memory, check_memory, fewest_subdivisions
+from darkpy.training.run_folder import RunFolder
 from darkpy.training.settings import TrainingSettings, default_data
+from darkpy.training.tensorboard import require_tensorboard
 
 EVALUATION_BATCH = 8
 """Pictures of a forward pass in an evaluation."""
 
 FLOAT_BYTES = 4
+
+COUNTED = 20_000
+"""Of a data set with more pictures the labels are read as they are needed, not counted before the start."""
 
 BATCHES_AHEAD = 3
 """Batches the loader keeps in memory: the one in use and those made ahead."""
@@ -32,7 +40,7 @@ BATCHES_AHEAD = 3
 
 @dataclass
 class Prepared:
-    """A training that can begin.
+    """A training of a detector that can begin; :func:`prepare` makes it. Others derive from it what they do otherwise.
 
     network: what is trained, with its starting weights, at the largest size it will have.
     measured: the same network for evaluation, None without a validation set.
@@ -51,6 +59,51 @@ class Prepared:
     cache: int | None
     notes: list[str]
 
+    task: ClassVar[str] = "detector"
+    settings_type: ClassVar[type[TrainingSettings]] = TrainingSettings
+    evaluation_batch: ClassVar[int] = EVALUATION_BATCH
+
+    @staticmethod
+    def open(data: Path, split: str, names: Sequence[str] | None, notify: Callable[[str], None]) -> Dataset:
+        """The pictures of a split."""
+        return open_dataset(data, split, names, notify=notify)
+
+    @staticmethod
+    def check(network: Network, classes: int, data: str) -> None:
+        """Raise :class:`~darkpy.errors.InputError` if the network cannot be trained to tell so many classes apart."""
+        check_detector(network, classes, data)
+
+    @staticmethod
+    def size_at(network: Network, seed: int) -> Callable[[int], tuple[int, int]]:
+        """Width and height of the input at each iteration; the largest is that of iteration 0."""
+        return size_at(network, seed)
+
+    def size(self) -> str:
+        """What there is to train with: ``2,000 pictures, 6,112 boxes``."""
+        pictures = text.plural(len(self.train_set), "picture")
+        if len(self.train_set) > COUNTED:
+            return pictures
+        boxes = sum(len(self.train_set.boxes(index)) for index in range(len(self.train_set)))
+        return f"{pictures}, {boxes:,} {'box' if boxes == 1 else 'boxes'}"
+
+    def measure(self, val_set: Dataset) -> Callable[..., Measured]:
+        """The function that evaluates, see :class:`~darkpy.training.evaluator.Evaluator`."""
+        return partial(
+            evaluate,
+            dataset=val_set,
+            thresh=self.settings.thresh,
+            iou_thresh=self.settings.iou_thresh,
+            points=self.settings.points,
+        )
+
+    def log(self, folder: RunFolder) -> CsvLog:
+        """The log, with the columns that suit."""
+        return CsvLog(folder.results)
+
+    def more_callbacks(self, folder: RunFolder) -> list[Callback]:
+        """What else is to be done beside the training."""
+        return []
+
     def loader(self, report: Callable[[Problem], None]) -> Loader:
         """The batches from where the network is; ``report`` hears of pictures and labels that cannot be used."""
         network = self.network
@@ -58,40 +111,55 @@ class Prepared:
             self.train_set,
             Augmentation.from_options(network.options, detection_heads(network)[-1].options),
             batch=network.options.batch,
-            size_at=size_at(network, self.settings.seed),
+            size_at=self.size_at(network, self.settings.seed),
             channels=network.channels,
             seed=self.settings.seed,
             workers=self.settings.workers,
             start=network.iteration,
             cache_bytes=self.cache,
             report=report,
+            options=network.options,
         )
 
 
-def prepare(settings: TrainingSettings, notify: Callable[[str], None]) -> Prepared:
+def prepare(
+    settings: TrainingSettings, notify: Callable[[str], None], kind: type[Prepared] = Prepared
+) -> Prepared:
     """Read the cfg and the data, build the networks, load the weights, and see whether there is memory enough.
 
     ``notify`` hears of what takes a while, such as drawing the built-in data set. Raises
     :class:`~darkpy.errors.InputError` for anything that cannot be used; nothing has been written then.
     """
+    if settings.tensorboard:
+        require_tensorboard()
     config = read_cfg(resources.find("cfg", settings.cfg))
-    data = _found(settings.data) if settings.data is not None else default_data(config.path)
+    data = found_data(settings.data) if settings.data is not None else default_data(config.path)
     notes: list[str] = []
-    train_set = open_dataset(data, "train", notify=notify)
-    val_set = _open_validation(data, train_set, settings.measure, notes, notify)
-    free = available_memory()
-    network = _training_network(config, settings, train_set, str(data), free)
+    train_set = kind.open(data, "train", None, notify)
+    val_set = _open_validation(kind, data, train_set, settings.measure, notes, notify)
+    free = _free_memory(settings.device)
+    if settings.auto_subdivisions and settings.subdivisions is None:
+        settings = replace(settings, subdivisions=_fewest_subdivisions(kind, config, settings, free, val_set))
+        notes.append(f"subdivisions={settings.subdivisions} is the fewest that fits into memory")
+    config = with_subdivisions(config, settings.subdivisions)
+    network = _training_network(kind, config, settings, train_set, str(data), free)
     measured = None
     if val_set is not None:
-        measured = Network(config, batch=EVALUATION_BATCH, device=settings.device)
+        measured = Network(config, batch=kind.evaluation_batch, device=settings.device)
         measured.names = val_set.names
-    memory = check_memory(network, network.options, free, beside=_memory_beside(network, network.options, measured))
+    memory = check_memory(network, net_options(config), free, beside=_memory_beside(network, measured))
     _load_weights(network, settings, notes)
     notes += [str(warning) for warning in network.warnings]
+    if settings.freeze:
+        notes.append(f"the first {text.plural(settings.freeze, 'layer')} stay as they are")
+    if network.options.ema_alpha and not ema.has_effect(network.options.ema_alpha, network.options.max_batches):
+        where = config.net.where_of("ema_alpha")
+        notes.append(f"{where}  ema_alpha has no effect: max_batches is too small, see {ema.TAIL} iterations")
     notes += [f"{data}  {note}" for note in train_set.notes]
     # Decoded pictures are kept in what is left, but not in all of it: others want to live too.
-    cache = None if free is None else min(default_cache_bytes(), (free - memory) // 2)
-    return Prepared(settings, config, data, train_set, val_set, network, measured, memory, cache, notes)
+    left = available_memory() if _has_own_memory(network) else None if free is None else free - memory
+    cache = None if left is None else min(default_cache_bytes(), left // 2)
+    return kind(settings, config, data, train_set, val_set, network, measured, memory, cache, notes)
 
 
 def detection_heads(network: Network) -> list[Any]:
@@ -112,56 +180,113 @@ def size_at(network: Network, seed: int) -> Callable[[int], tuple[int, int]]:
     )
 
 
-def _found(data: str | Path) -> Path:
+def found_data(data: str | Path) -> Path:
     """A folder as it is; a file here or among those of darkpy."""
     return Path(data) if Path(data).is_dir() else resources.find("data", data)
 
 
 def _open_validation(
-    data: Path, train_set: Dataset, wanted: bool | None, notes: list[str], notify: Callable[[str], None]
+    kind: type[Prepared],
+    data: Path,
+    train_set: Dataset,
+    wanted: bool | None,
+    notes: list[str],
+    notify: Callable[[str], None],
 ) -> Dataset | None:
     """The validation set; None if it is not wanted, or if there is none and it need not be."""
     if wanted is False:
         return None
     try:
-        val_set = open_dataset(data, "val", train_set.names, notify=notify)
+        val_set = kind.open(data, "val", train_set.names, notify)
     except DataError as error:
         if wanted:
             raise
-        notes.append(f"without a validation set the detector is not measured while it is trained: {error}")
+        notes.append(f"without a validation set nothing is measured during the training: {error}")
         return None
     if val_set.pictures == train_set.pictures:
-        notes.append(f"{data}  the validation pictures are the training pictures: mAP will look too good")
+        notes.append(f"{data}  the validation pictures are the training pictures: the result will look too good")
     return val_set
 
 
 def _training_network(
-    config: Config, settings: TrainingSettings, train_set: Dataset, data: str, free: int | None
+    kind: type[Prepared], config: Config, settings: TrainingSettings, train_set: Dataset, data: str, free: int | None
 ) -> Network:
     """The network at the largest size it will have; OutOfMemory, if the system refuses, names what would fit."""
-    make = partial(Network, config, training=True, keep_gradients=False, device=settings.device, seed=settings.seed)
+    make = partial(
+        Network,
+        config,
+        training=True,
+        keep_gradients=False,
+        device=settings.device,
+        seed=settings.seed,
+        freeze=settings.freeze,
+    )
     try:
         network = make()
-        _check_network(network, train_set.classes, data)
+        kind.check(network, train_set.classes, data)
+        _check_freeze(network, settings.freeze)
         network.names = train_set.names
-        network.resize(*size_at(network, settings.seed)(0))
+        network.resize(*kind.size_at(network, settings.seed)(0))
         return network
-    except MemoryError:
-        # A network for one picture can tell what would fit.
-        options = parse_options(NetOptions, config.net, [], [])
-        assert options is not None, "the network was built from them"
-        network = make(batch=options.subdivisions)
-        network.resize(*size_at(network, settings.seed)(0))
-        check_memory(network, options, free, beside=_memory_beside(network, options, None))
+    except (MemoryError, OutOfMemory):
+        network = make(plan_only=True)
+        network.resize(*kind.size_at(network, settings.seed)(0))
+        check_memory(network, net_options(config), free, beside=_memory_beside(network, None))
         raise
 
 
-def _check_network(network: Network, classes: int, data: str) -> None:
+def net_options(config: Config) -> NetOptions:
+    """``[net]`` as the cfg has it; in training a network has its batch times the ``time_steps``."""
+    options = parse_options(NetOptions, config.net, [], [])
+    assert options is not None, "the network was built from them"
+    return options
+
+
+def with_subdivisions(config: Config, subdivisions: int | None) -> Config:
+    """The cfg with other subdivisions, or as it is for None."""
+    if subdivisions is None:
+        return config
+    net = config.net
+    given = net.get("subdivisions")
+    others = tuple(entry for entry in net.entries if entry.key != "subdivisions")
+    entry = Entry("subdivisions", str(subdivisions), given.line if given else net.line)
+    return replace(config, net=replace(net, entries=(*others, entry)))
+
+
+def _fewest_subdivisions(
+    kind: type[Prepared], config: Config, settings: TrainingSettings, free: int | None, val_set: Dataset | None
+) -> int:
+    """The fewest subdivisions that fit; those of the cfg where the system does not say what is free.
+
+    If none fit, the error comes from the check that follows.
+    """
+    options = net_options(config)
+    if free is None:
+        return options.subdivisions
+    network = Network(config, training=True, keep_gradients=False, device=settings.device, plan_only=True)
+    network.resize(*kind.size_at(network, settings.seed)(0))
+    measured = None
+    if val_set is not None:
+        measured = Network(config, batch=kind.evaluation_batch, device=settings.device, plan_only=True)
+    found = fewest_subdivisions(network, options, free, beside=_memory_beside(network, measured))
+    return options.subdivisions if found is None else found
+
+
+def _check_freeze(network: Network, freeze: int) -> None:
+    """Whether anything is left to learn."""
+    left = network.layers[freeze:]
+    if not any(parameter.trained for layer in left for parameter in layer.parameters()):
+        layers = text.plural(len(network.layers), "layer")
+        raise InputError(f"--freeze {freeze} leaves nothing to train of {layers}", where=network.config.path)
+
+
+def check_detector(network: Network, classes: int, data: str) -> None:
     """Whether this network can be trained as a detector of so many classes."""
     net = network.config.net
     heads = detection_heads(network)
     if not heads:
-        raise ConfigError("has no detection head such as [yolo]: it is no detector", where=network.config.path)
+        message = "has no detection head such as [yolo]: it is no detector; see darkpy classifier"
+        raise ConfigError(message, where=network.config.path)
     problems = []
     if network.options.max_batches < 1:
         problems.append(Problem(net.where_of("max_batches"), f"[{net.name}] needs max_batches=, where to stop"))
@@ -173,10 +298,24 @@ def _check_network(network: Network, classes: int, data: str) -> None:
         raise ConfigError(problems=problems)
 
 
-def _memory_beside(network: Network, options: NetOptions, measured: Network | None) -> int:
-    """Bytes for the batches of the loader and the evaluation's network."""
-    batch = FLOAT_BYTES * options.batch * network.channels * network.height * network.width
-    return BATCHES_AHEAD * batch + (measured.memory_plan().total if measured else 0)
+def _memory_beside(network: Network, measured: Network | None) -> int:
+    """Bytes for the batches of the loader, unless the network is elsewhere, its evaluation and the moving average."""
+    options = network.options
+    pictures = 0 if _has_own_memory(network) else options.batch
+    batch = FLOAT_BYTES * pictures * network.channels * network.height * network.width
+    average = network.memory_plan().gradients if ema.has_effect(options.ema_alpha, options.max_batches) else 0
+    return BATCHES_AHEAD * batch + (measured.memory_plan().total if measured else 0) + 2 * average
+
+
+def _free_memory(device: str) -> int | None:
+    """Bytes that can be had where the network will be; None where the system does not say."""
+    on_device = backends.create(device).free_memory()
+    return available_memory() if on_device is None else on_device
+
+
+def _has_own_memory(network: Network) -> bool:
+    """Whether the device has memory of its own."""
+    return network.backend.free_memory() is not None
 
 
 def _load_weights(network: Network, settings: TrainingSettings, notes: list[str]) -> None:

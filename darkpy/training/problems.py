@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from darkpy.errors import Problem
+from darkpy.training.run_folder import writing
 from darkpy.training.text import plural
 
 if TYPE_CHECKING:
@@ -18,17 +19,22 @@ SHOWN = 10
 class ProblemLog:
     """Shows the first ten problems and writes all of them, one per line, to a file that exists only if there are any.
 
-    Training goes on without what cannot be used; this is where the user finds out.
+    Training goes on without what cannot be used; this is where the user finds out. What is in the file already, from
+    an earlier part of the run, is not told again.
     """
 
     def __init__(self, path: Path, progress: Progress) -> None:
         self.path = path
         self.progress = progress
-        self.count = 0
+        self._known = set(path.read_text(encoding="utf-8").splitlines()) if path.exists() else set()
+        self.count = len(self._known)
 
     def add(self, problem: Problem) -> None:
         """One more."""
-        with self.path.open("a", encoding="utf-8") as file:
+        if str(problem) in self._known:
+            return
+        self._known.add(str(problem))
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(f"{problem}\n")
         self.count += 1
         if self.count <= SHOWN:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TextIO
+import errno
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
@@ -28,11 +31,43 @@ NUMBERS, PARTS = 82, 30
 """Columns of everything beside the bar, and of the parts of the loss."""
 
 
+class Lasting:
+    """A stream to a terminal that may go away; what is written then goes nowhere.
+
+    Somebody who closes the window, or whose connection breaks, does not want the training to end.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """Write, if there is still something to write to."""
+        self._attempt(self.stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Bring it to the terminal."""
+        self._attempt(self.stream.flush)
+
+    def _attempt(self, function: Callable[..., object], *arguments: str) -> None:
+        try:
+            function(*arguments)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.stream.fileno())
+            os.close(nowhere)
+
+
 class ProgressBar(Progress):
     """``it 1,240/2,000  ━━━━━━━━╸━━━━  62 %  loss 1.84 ...  eta 1:24``."""
 
     def __init__(self, stream: TextIO) -> None:
-        self.console = Console(file=stream, highlight=False)
+        self.console = Console(file=cast(TextIO, Lasting(stream)), highlight=False)
         self.with_parts = self.console.width >= WIDE
         room = self.console.width - NUMBERS - (PARTS if self.with_parts else 0)
         self.bar = Bar(

@@ -9,6 +9,11 @@ from darkpy import resources
 from darkpy.errors import DataError
 from darkpy.training.evaluator import EPOCHS
 
+ON_NAN = ("stop", "rollback")
+
+CHANGEABLE = ("workers", "device", "patience", "time_limit", "on_nan", "tensorboard", "keep_every", "report")
+"""Settings that may be changed when a run is resumed: they do not touch what is learned."""
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -26,6 +31,14 @@ class TrainingSettings:
         iterations, not before the end of burn_in. Whatever it is, the last iteration is evaluated.
     thresh, iou_thresh, points: of the evaluation, see :func:`darkpy.evaluation.evaluate`.
     keep_every: also keep the weights of every so many iterations; 0 for none, unless a .data file says saveweights.
+    freeze: so many layers at the beginning stay as they are.
+    patience: evaluations in a row without a better result after which training ends; None for never.
+    time_limit: seconds after which training stops, to be resumed; None for no limit.
+    on_nan: what to do about a loss that is not finite: ``stop``, or ``rollback`` to what was saved last and go on with
+        half the learning rate.
+    subdivisions: in place of the cfg's. auto_subdivisions: the fewest whose mini-batch fits into memory.
+    tensorboard: write event files for TensorBoard.
+    report: write ``report.html`` when the run is finished.
     """
 
     cfg: str | Path
@@ -35,7 +48,7 @@ class TrainingSettings:
     out: str | Path | None = None
     seed: int = 0
     workers: int | None = None
-    device: str = "cpu"
+    device: str = "auto"
     measure: bool | None = None
     every: int | None = None
     epochs: int = EPOCHS
@@ -43,6 +56,14 @@ class TrainingSettings:
     iou_thresh: float = 0.5
     points: int = 0
     keep_every: int = 0
+    freeze: int = 0
+    patience: int | None = None
+    time_limit: float | None = None
+    on_nan: str = "stop"
+    subdivisions: int | None = None
+    auto_subdivisions: bool = False
+    tensorboard: bool = False
+    report: bool = True
 
 
 def default_data(cfg: str | Path) -> Path:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 
 _PREFIXES = ("", "k", "M", "G", "T")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def count(number: float) -> str:
@@ -49,6 +51,17 @@ def duration(seconds: float) -> str:
     minutes, second = divmod(max(0, round(seconds)), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def seconds(duration: str) -> float:
+    """A length of time with its units, as a person writes it: ``90s``, ``30m``, ``1h30m``, ``2d``.
+
+    Raises ValueError for anything else, a number without unit too.
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", duration.lower())
+    if not parts or "".join(number + unit for number, unit in parts) != re.sub(r"\s", "", duration.lower()):
+        raise ValueError(f"{duration!r} is no length of time such as 90s, 30m, 1h30m or 2d")
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
 def _without_zero(text: str) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from darkpy.errors import InputError, TrainingError
+from darkpy.errors import InputError, NotFinite, TrainingError
 from darkpy.optimizers import learning_rate
 from darkpy.training.callback import Callback, Outcome, Record
+from darkpy.training.divergence import diverged
 from darkpy.training.interrupt import Interrupt
+from darkpy.training.state import State, capture
 
 if TYPE_CHECKING:
     from darkpy.backends.base_yolo import LossParts
@@ -49,8 +52,14 @@ class Trainer:
         a method ``close``.
     interrupt: asked after every iteration whether to stop.
     pictures: those of the data set, to be named when something is wrong with a batch.
+    state: where to go on, if the network was restored from one; the callbacks get their parts of it.
 
-    The attributes ``loss`` and ``average`` are those of the last iteration.
+    Attributes:
+        loss: of the last iteration, and ``average``, its running average.
+        reason: why it ended before its last iteration; empty if it did not.
+        error: what made it fail, or None.
+        postponed: set by a callback that leaves something undone because the training is ending; the iteration is
+            then told again where the training goes on.
     """
 
     def __init__(
@@ -60,6 +69,7 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         interrupt: Interrupt | None = None,
         pictures: Sequence[Any] = (),
+        state: State | None = None,
     ) -> None:
         self.network = network
         self.batches = batches
@@ -70,23 +80,85 @@ class Trainer:
         self.last_iteration = network.options.max_batches
         self.loss = math.nan
         self.average = math.nan
-        self._began = 0.0
+        self.reason = ""
+        self.error: BaseException | None = None
+        self.postponed = False
+        self._ending: Outcome | None = None
+        self._record: Record | None = None
+        self._untold: Record | None = None
+        self._seconds_before = 0.0
+        self._began = time.perf_counter()
         self._iteration_seconds = 0.0
+        self._waited = 0.0
+        if state is not None:
+            self._restore(state)
+
+    def _restore(self, state: State) -> None:
+        self.loss = math.nan if state.loss is None else state.loss
+        self.average = math.nan if state.average is None else state.average
+        self._seconds_before = state.seconds
+        if state.record is not None:
+            self._untold = self._record = Record(**state.record)
+            self.postponed = True
+        for callback in self.callbacks:
+            kept = state.callbacks.get(type(callback).__name__)
+            if kept:
+                callback.restore(kept)
+
+    @property
+    def told(self) -> int:
+        """The last iteration that callbacks were told of, and with which they had nothing left to do, at the start."""
+        return self.first_iteration if self._untold is None else self._untold.iteration - 1
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that all parts of the run took so far."""
+        return self._seconds_before + time.perf_counter() - self._began
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the present iteration is the last one, because of a signal or :meth:`stop`."""
+        return self._ending is not None or self.interrupt.requested
+
+    def stop(self, outcome: Outcome, reason: str) -> None:
+        """End after this iteration; the first call counts."""
+        if self._ending is None:
+            self._ending, self.reason = outcome, reason
+
+    def state(self, outcome: Outcome | None = None) -> State:
+        """Everything it takes to go on from here; with ``outcome`` once it has ended."""
+        network = self.network
+        known = math.isfinite(self.loss)
+        return State(
+            seen=network.seen,
+            width=network.width,
+            height=network.height,
+            loss=self.loss if known else None,
+            average=self.average if known else None,
+            seconds=self.seconds,
+            rate_scale=network.rate_scale,
+            outcome="" if outcome is None else outcome.value,
+            record=asdict(self._record) if self.postponed and self._record is not None else None,
+            callbacks={type(callback).__name__: callback.state() for callback in self.callbacks},
+            arrays=capture(network),
+        )
 
     def run(self) -> Outcome:
         """Train to the end or until interrupted.
 
-        Raises :class:`~darkpy.errors.TrainingError` if the loss is not a number any more. Callbacks that were started
-        are finished in any case.
+        Raises :class:`~darkpy.training.divergence.Diverged` if the loss is not a number any more, and
+        :class:`~darkpy.errors.TrainingError` for other failures. Callbacks that were started are finished in any case.
         """
         outcome = Outcome.FAILED
         started: list[Callback] = []
-        self._began = time.perf_counter()
         try:
             for callback in self.callbacks:
                 callback.start(self)
                 started.append(callback)
             outcome = self._guarded_loop()
+        except BaseException as error:
+            self.error = error
+            raise
         finally:
             close = getattr(self.batches, "close", None)
             if close is not None:
@@ -96,14 +168,14 @@ class Trainer:
 
     def _finish(self, callbacks: Sequence[Callback], outcome: Outcome) -> None:
         """Finish all callbacks, even if one of them fails; an error that ended the training goes before theirs."""
-        error: BaseException | None = None
+        failed = outcome is Outcome.FAILED
         for callback in callbacks:
             try:
-                callback.finish(self, outcome)
+                callback.finish(self, Outcome.FAILED if self.error else outcome)
             except Exception as raised:
-                error = error or raised
-        if error is not None and outcome is not Outcome.FAILED:
-            raise error
+                self.error = self.error or raised
+        if self.error is not None and not failed:
+            raise self.error
 
     def _guarded_loop(self) -> Outcome:
         """Input that turns out to be unusable only now is a failure at run time: something was started."""
@@ -113,33 +185,51 @@ class Trainer:
             raise TrainingError(f"after iteration {self.network.iteration:,}: {error}") from error
 
     def _loop(self) -> Outcome:
-        if self.network.iteration >= self.last_iteration:
-            return Outcome.FINISHED
+        if self._untold is not None:
+            self._tell(self._untold)
+        ended = self._ended()
+        if ended is not None:
+            return ended
         began = time.perf_counter()
         for batch in self.batches:
+            self._waited = time.perf_counter() - began
             self._train(batch)
             self._iteration_seconds = self._smoothed(time.perf_counter() - began)
-            record = self._record()
-            for callback in self.callbacks:
-                callback.after_iteration(self, record)
-            if self.network.iteration >= self.last_iteration:
-                return Outcome.FINISHED
-            if self.interrupt.requested:
-                return Outcome.STOPPED
+            self._tell(self._describe())
+            ended = self._ended()
+            if ended is not None:
+                return ended
             began = time.perf_counter()
         raise TrainingError("the batches came to an end before the training")
+
+    def _tell(self, record: Record) -> None:
+        self._record = record
+        self.postponed = False
+        for callback in self.callbacks:
+            callback.after_iteration(self, record)
+
+    def _ended(self) -> Outcome | None:
+        """How the training has ended, or None if there is more to do."""
+        if self._ending is not None:
+            return self._ending
+        is_done = self.network.iteration >= self.last_iteration
+        if self.interrupt.requested and (self.postponed or not is_done):
+            self.reason = self.interrupt.name
+            return Outcome.STOPPED
+        return Outcome.FINISHED if is_done else None
 
     def _train(self, batch: Batch) -> None:
         network = self.network
         height, width = batch.x.shape[2:]
         if (width, height) != (network.width, network.height):
             network.resize(width, height)
-        # A loss that runs away is reported below, in words.
-        with np.errstate(all="ignore"):
-            cost = network.train_batch(batch.x, batch.truth)
+        try:
+            # What overflows is reported in words.
+            with np.errstate(all="ignore"):
+                cost = network.train_batch(batch.x, batch.truth)
+        except NotFinite as error:
+            raise diverged(network, error, self._names(batch), batch.x) from error
         self.loss = cost / network.batch
-        if not math.isfinite(self.loss):
-            raise self._diverged(batch)
         # Darknet starts the average at the first loss.
         self.average = self.loss if math.isnan(self.average) else KEEP * self.average + (1 - KEEP) * self.loss
 
@@ -149,7 +239,7 @@ class Trainer:
         share = 1 / min(max(done - 1, 1), TIMED)
         return self._iteration_seconds + share * (seconds - self._iteration_seconds)
 
-    def _record(self) -> Record:
+    def _describe(self) -> Record:
         network = self.network
         box, objectness, classification = loss_parts(network)
         return Record(
@@ -159,29 +249,19 @@ class Trainer:
             box=box,
             objectness=objectness,
             classification=classification,
-            rate=learning_rate(network.options, network.iteration, network.seed),
+            rate=network.rate_scale * learning_rate(network.options, network.iteration, network.seed),
             images_per_second=network.options.batch / max(self._iteration_seconds, 1e-9),
             seconds_per_iteration=self._iteration_seconds,
-            seconds=time.perf_counter() - self._began,
+            seconds=self.seconds,
             width=network.width,
             height=network.height,
+            waited=self._waited,
         )
 
-    def _diverged(self, batch: Batch) -> TrainingError:
-        """What can be said about a loss that is not a number."""
-        options = self.network.options
-        return TrainingError(
-            f"iteration {self.network.iteration:,}: the loss is {self.loss}{bad_output(self.network)}. "
-            f"Training has diverged: try a smaller learning_rate (it is {options.learning_rate:g}) or a longer burn_in "
-            f"(it is {options.burn_in:,}). The batch: {self._names(batch)}"
-        )
-
-    def _names(self, batch: Batch) -> str:
-        """The first pictures of a batch."""
-        most = 4
+    def _names(self, batch: Batch) -> list[str]:
+        """What to call the pictures of a batch."""
         indices = [int(index) for index in batch.indices]
-        names = [str(self.pictures[index]) if self.pictures else f"picture {index}" for index in indices[:most]]
-        return ", ".join(names) + (f" and {len(indices) - most} more" if len(indices) > most else "")
+        return [str(self.pictures[index]) if self.pictures else f"picture {index}" for index in indices]
 
 
 def loss_parts(network: Network) -> tuple[float | None, float | None, float | None]:
@@ -196,18 +276,3 @@ def loss_parts(network: Network) -> tuple[float | None, float | None, float | No
         share * sum(part.objectness for part in parts),
         share * sum(part.classification for part in parts),
     )
-
-
-def bad_output(network: Network) -> str:
-    """The first layer whose last output is not all finite, as a clause to add to a message, or an empty string.
-
-    Parameters tell nothing after the update: it has spread what was bad to all of them.
-    """
-    for layer in network.layers:
-        if layer.output is not None and not _is_finite(network.backend.to_host(layer.output)):
-            return f"; the first bad values are in the output of layer {layer.index} [{layer.name}]"
-    return ""
-
-
-def _is_finite(values: Any) -> bool:
-    return bool(np.isfinite(values).all())

@@ -48,4 +48,4 @@ def _sample(x):
 
 def has_compiled_code() -> bool:
     """Whether compiled functions of this package were kept on disk before."""
-    return any(Path(_sample._cache.cache_path).glob("*.nbi"))
+    return any(Path(_sample._cache.cache_path).glob("*.nbi"))  # type: ignore[attr-defined]

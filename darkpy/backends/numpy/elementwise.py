@@ -39,6 +39,14 @@ class ElementwiseOperations(MemoryOperations):
             gradient = np.einsum(f"nchw,nchw->{kept}", grad_out, x)
             write(np.reshape(gradient, factors.shape), grad_factors, accumulate[1])
 
+    def shift_channels_forward(self, x: Array, values: Array, out: Array) -> None:
+        """See :meth:`Backend.shift_channels_forward`."""
+        np.add(x, values, out=out)
+
+    def shift_channels_backward(self, grad_out: Array, grad_values: Array, accumulate: bool = False) -> None:
+        """See :meth:`Backend.shift_channels_backward`."""
+        write(grad_out.sum(axis=(2, 3), keepdims=True), grad_values, accumulate)
+
     def multiply_forward(self, a: Array, b: Array, out: Array) -> None:
         """See :meth:`Backend.multiply_forward`."""
         np.multiply(a, b, out=out)

@@ -67,6 +67,13 @@ class MemoryOperations(Backend):
         """See :meth:`Backend.add`."""
         np.add(out, source, out=out)
 
+    def is_finite(self, array: Array) -> bool:
+        """See :meth:`Backend.is_finite`."""
+        # A sum is finite only if all its terms are, and costs a single pass without a temporary array.
+        with np.errstate(all="ignore"):
+            total = np.add.reduce(array, axis=None)
+        return bool(np.isfinite(total)) or bool(np.isfinite(array).all())
+
     @property
     def workspace(self) -> Array:
         """See :meth:`Backend.workspace`."""

@@ -1,0 +1,37 @@
+"""The backend for NVIDIA GPUs: kernels of our own in ``kernels/``, launched through PyCUDA.
+
+One module per family of operations, each beside the ``.cu`` file of its name. docs/kernels.md says how to add one.
+"""
+
+from __future__ import annotations
+
+from darkpy.backends.cuda.activations import ActivationOperations
+from darkpy.backends.cuda.compiler import cache_folder
+from darkpy.backends.cuda.convolution import ConvolutionOperations
+from darkpy.backends.cuda.elementwise import ElementwiseOperations
+from darkpy.backends.cuda.on_host import OnHostOperations
+from darkpy.backends.cuda.optimizers import OptimizerOperations
+from darkpy.backends.cuda.rearranging import RearrangingOperations
+from darkpy.backends.cuda.softmax import SoftmaxOperations
+
+__all__ = ["CudaBackend"]
+
+
+class CudaBackend(
+    ConvolutionOperations,
+    ElementwiseOperations,
+    ActivationOperations,
+    RearrangingOperations,
+    SoftmaxOperations,
+    OptimizerOperations,
+    OnHostOperations,
+):
+    """float32, pictures channels last in memory."""
+
+    name = "cuda"
+
+    @property
+    def first_use(self) -> str | None:  # type: ignore[override]
+        """See :attr:`Backend.first_use`."""
+        kept = (cache_folder() / "kernels").glob(f"*-{self.gpu.architecture}-*")
+        return None if any(kept) else "compiling the GPU's kernels, once on this machine: up to a minute"

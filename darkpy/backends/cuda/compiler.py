@@ -1,0 +1,198 @@
+"""Kernels from ``kernels/*.cu``: compiled by nvcc when first used, kept on disk, their arguments checked.
+
+What is compiled is found again by everything that went into it: the source with what it includes, the options, the
+architecture, the compiler's version. The folder is ``~/.cache/darkpy``, or where ``DARKPY_CACHE`` says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from darkpy import resources
+from darkpy.backends.cuda.device import Gpu, open_gpu
+from darkpy.errors import DarkpyError, InputError
+from darkpy.files import atomic_write
+
+OPTIONS = ("-O3", "-std=c++17", "-lineinfo")
+
+#: Codes of a kernel's argument types, as Python's struct module has them.
+TYPES = {"int": "i", "unsigned": "I", "float": "f", "double": "d", "long long": "q", "unsigned long long": "Q"}
+
+_KERNEL = re.compile(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(([^)]*)\)')
+_INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+# nvcc: path(12): error: ...; g++: path:12:3: error: ...
+_ERROR = re.compile(r"^(?P<file>[^\s(:]+)[(:](?P<line>\d+)\)?[:\d]*:? +(?:fatal )?error *:? *(?P<text>.*)$", re.M)
+
+
+class KernelError(DarkpyError):
+    """A kernel cannot be compiled, loaded or called so."""
+
+
+def cache_folder() -> Path:
+    """Where compiled kernels are kept."""
+    given = os.environ.get("DARKPY_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "darkpy"
+
+
+def find_nvcc() -> str:
+    """The compiler: on the path, in CUDA's folder, or from NVIDIA's packages; InputError if there is none."""
+    found = shutil.which("nvcc")
+    if found:
+        return found
+    folders = [Path(os.environ[name]) for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    folders.append(Path("/usr/local/cuda"))
+    package = importlib.util.find_spec("nvidia")
+    for place in package.submodule_search_locations or [] if package else []:
+        folders += sorted(Path(place).glob("cu*"))
+    for folder in folders:
+        if (folder / "bin" / "nvcc").is_file():
+            return str(folder / "bin" / "nvcc")
+    raise InputError(
+        "the GPU's kernels are compiled when first used, and nvcc is not found: install the CUDA toolkit "
+        "(or pip install nvidia-cuda-nvcc), or set CUDA_HOME to its folder"
+    )
+
+
+@cache
+def compiler_version(nvcc: str) -> str:
+    """What ``nvcc --version`` says."""
+    return subprocess.run([nvcc, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def release(version: str) -> str:
+    """The number in that: ``13.0``."""
+    found = re.search(r"release (\d+\.\d+)", version)
+    return found.group(1) if found else "unknown"
+
+
+def sources(path: Path) -> dict[Path, str]:
+    """A kernel file and all it includes, with their texts."""
+    found: dict[Path, str] = {}
+    waiting = [path]
+    while waiting:
+        file = waiting.pop()
+        if file not in found and file.is_file():
+            found[file] = file.read_text()
+            waiting += [file.parent / name for name in _INCLUDE.findall(found[file])]
+    return found
+
+
+@lru_cache(maxsize=64)
+def signatures(text: str) -> dict[str, str]:
+    """Each kernel in a source and the codes of its arguments: pointers ``P``, others as in :data:`TYPES`."""
+    return {
+        name: "".join(_code(argument) for argument in arguments.split(",") if argument.strip())
+        for name, arguments in _KERNEL.findall(_COMMENT.sub(" ", text))
+    }
+
+
+def _code(argument: str) -> str:
+    if "*" in argument:
+        return "P"
+    words = [word for word in argument.split() if word not in ("const", "__restrict__")]
+    kind = " ".join(words[:-1])
+    if kind not in TYPES:
+        raise KernelError(f"{argument.strip()!r}: a kernel takes pointers and {', '.join(TYPES)}")
+    return TYPES[kind]
+
+
+def compile_file(path: Path, architecture: str, nvcc: str | None = None) -> bytes:
+    """The machine code of a kernel file for an architecture, from the cache where it is there.
+
+    Raises :class:`KernelError` with file, line and message of every error.
+    """
+    nvcc = nvcc or find_nvcc()
+    digest = hashlib.sha256()
+    for part in (architecture, *OPTIONS, compiler_version(nvcc)):
+        digest.update(part.encode() + b"\0")
+    for file, text in sorted(sources(path).items()):
+        digest.update(file.name.encode() + b"\0" + text.encode() + b"\0")
+    kept = cache_folder() / "kernels" / f"{path.stem}-{architecture}-{digest.hexdigest()[:24]}.cubin"
+    try:
+        return kept.read_bytes()
+    except OSError:
+        code = _compile(path, architecture, nvcc)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(kept) as target:
+        target.write(code)
+    return code
+
+
+def _compile(path: Path, architecture: str, nvcc: str) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="darkpy-") as folder:
+        result = Path(folder) / "kernels.cubin"
+        command = [nvcc, "-cubin", "-arch", architecture, *OPTIONS, "-o", str(result), str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode == 0 and result.is_file():
+            return result.read_bytes()
+    raise KernelError(_what_failed(path, architecture, nvcc, done.stdout + done.stderr))
+
+
+def _what_failed(path: Path, architecture: str, nvcc: str, output: str) -> str:
+    number = release(compiler_version(nvcc))
+    if "Unsupported gpu architecture" in output:
+        return (
+            f"{nvcc} of CUDA {number} cannot compile for this GPU ({architecture}): install another CUDA toolkit (13 "
+            "or newer for the newest GPUs, 12 for those before sm_75) and set CUDA_HOME to its folder"
+        )
+    errors = [f"{found['file']}:{found['line']}  {found['text']}" for found in _ERROR.finditer(output)]
+    return "\n".join(errors) or f"{path}  cannot be compiled by {nvcc} of CUDA {number}:\n{output.strip()}"
+
+
+@cache
+def kernels_of(index: int) -> Kernels:
+    """The kernels of the GPU of that number, the same for all who ask."""
+    return Kernels(open_gpu(index))
+
+
+class Kernels:
+    """The kernels of one GPU, compiled and loaded when first asked for."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        self.gpu = gpu
+        self._modules: dict[str, tuple[Any, dict[str, str]]] = {}
+        self._functions: dict[tuple[str, str], tuple[Any, int]] = {}
+
+    def function(self, file: str, name: str) -> tuple[Any, int]:
+        """Kernel ``name`` of ``kernels/<file>.cu`` ready to be called by PyCUDA, and its number of arguments."""
+        found = self._functions.get((file, name))
+        if found is None:
+            module, known = self._module(file)
+            if name not in known:
+                raise KernelError(f'kernels/{file}.cu has no extern "C" __global__ void {name}(...)')
+            function = module.get_function(name)
+            function.prepare(known[name])
+            found = self._functions[file, name] = (function, len(known[name]))
+        return found
+
+    def _module(self, file: str) -> tuple[Any, dict[str, str]]:
+        if file not in self._modules:
+            path = resources.folder("kernels") / f"{file}.cu"
+            code = compile_file(path, self.gpu.architecture)
+            self._modules[file] = self._load(path, code), signatures(path.read_text())
+        return self._modules[file]
+
+    def _load(self, path: Path, code: bytes) -> Any:
+        import pycuda.driver as driver
+
+        try:
+            return driver.module_from_buffer(code)
+        except driver.Error as error:
+            made_by = release(compiler_version(find_nvcc()))
+            raise KernelError(
+                f"{path}  compiled by CUDA {made_by} for {self.gpu.architecture}, and the driver, which runs up to "
+                f"CUDA {self.gpu.driver}, refuses it: install a newer driver, or CUDA toolkit {self.gpu.driver} and "
+                f"set CUDA_HOME ({error})"
+            ) from error

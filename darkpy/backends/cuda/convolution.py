@@ -1,0 +1,194 @@
+"""Convolutions and products of matrices: kernels/convolution.cu and depthwise.cu."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from darkpy.backends.base import ConvolutionGeometry
+from darkpy.backends.cuda.activations import KINDS
+from darkpy.backends.cuda.array import DeviceArray
+from darkpy.backends.cuda.batchnorm import ACROSS, DOWN, JOINING, BatchNormOperations
+from darkpy.backends.cuda.memory import THREADS, workspace_bytes
+
+#: Sides of the tiles there are kernels for, the fastest first.
+TILES = (128, 64)
+
+#: Positions that are worth adding up apart from the others in a weight gradient.
+FEWEST_POSITIONS = 256
+
+#: Bytes that the shares of a weight gradient may take before they are added up.
+MOST_SHARES = 64 << 20
+
+
+class ConvolutionOperations(BatchNormOperations):
+    """Implicit products of matrices in fp32; connected layers are convolutions of pictures of one pixel."""
+
+    def convolution_workspace(
+        self,
+        x_shape: Sequence[int],
+        weights_shape: Sequence[int],
+        out_shape: Sequence[int],
+        geometry: ConvolutionGeometry,
+        training: bool,
+    ) -> int:
+        """See :meth:`Backend.convolution_workspace`: the shares of the weight gradient."""
+        if not training or _is_depthwise(weights_shape, geometry):
+            return 0
+        _, splits = self._weight_tiles(weights_shape, out_shape, geometry)
+        return workspace_bytes((splits, prod(weights_shape)), itemsize=4) if splits > 1 else 0
+
+    def convolution_forward(
+        self,
+        x: DeviceArray,
+        weights: DeviceArray,
+        out: DeviceArray,
+        geometry: ConvolutionGeometry,
+        scale: DeviceArray | None = None,
+        bias: DeviceArray | None = None,
+        activation: str = "linear",
+    ) -> None:
+        """See :meth:`Backend.convolution_forward`."""
+        numbers = _numbers(x, weights, out, geometry)
+        positions, filters, _ = out.positions()
+        last = (scale, bias, KINDS[activation])
+        if _is_depthwise(weights.shape, geometry):
+            grid, block, *_ = self.over_channels(out, by_four=False)
+            self.launch(
+                "depthwise", "depthwise_forward", grid, block, x, weights, out, positions, *numbers, *last
+            )
+            return
+        side, grid = self._tiles(positions, filters // geometry.groups, geometry.groups)
+        self.launch(
+            "convolution", f"forward_{side}", grid, THREADS, x, weights, out, positions, *numbers, *last
+        )
+
+    def convolution_backward_input(
+        self,
+        grad_out: DeviceArray,
+        weights: DeviceArray,
+        grad_x: DeviceArray,
+        geometry: ConvolutionGeometry,
+        accumulate: bool = False,
+    ) -> None:
+        """See :meth:`Backend.convolution_backward_input`."""
+        numbers = _numbers(grad_x, weights, grad_out, geometry)
+        pixels, channels, _ = grad_x.positions()
+        if _is_depthwise(weights.shape, geometry):
+            grid, block, *_ = self.over_channels(grad_x, by_four=False)
+            self.launch(
+                "depthwise", "depthwise_backward_input", grid, block,
+                grad_out, weights, grad_x, pixels, *numbers, accumulate,
+            )  # fmt: skip
+            return
+        side, grid = self._tiles(pixels, channels // geometry.groups, geometry.groups)
+        self.launch(
+            "convolution", f"backward_input_{side}", grid, THREADS,
+            grad_out, weights, grad_x, pixels, *numbers, accumulate,
+        )  # fmt: skip
+
+    def convolution_backward_weights(
+        self, x: DeviceArray, grad_out: DeviceArray, grad_weights: DeviceArray, geometry: ConvolutionGeometry
+    ) -> None:
+        """See :meth:`Backend.convolution_backward_weights`."""
+        numbers = _numbers(x, grad_weights, grad_out, geometry)
+        positions = grad_out.positions()[0]
+        if _is_depthwise(grad_weights.shape, geometry):
+            self._depthwise_weights(x, grad_out, grad_weights, positions, numbers)
+            return
+        side, splits = self._weight_tiles(grad_weights.shape, grad_out.shape, geometry)
+        groups = geometry.groups
+        filters, depth = grad_weights.shape[0] // groups, prod(grad_weights.shape[1:])
+        target = grad_weights if splits == 1 else self.carve((splits, grad_weights.size))[0]
+        grid = (-(-filters // side), -(-depth // side), groups * splits)
+        self.launch(
+            "convolution", f"backward_weights_{side}", grid, THREADS,
+            x, grad_out, target, positions, *numbers, splits, groups,
+        )  # fmt: skip
+        if splits > 1:
+            count = grad_weights.size
+            self.launch(
+                "convolution", "add_shares", self.blocks_for(count), THREADS, target, grad_weights, count, splits
+            )
+
+    def _depthwise_weights(
+        self, x: DeviceArray, grad_out: DeviceArray, grad_weights: DeviceArray, positions: int, numbers: Sequence[int]
+    ) -> None:
+        channels, size = grad_weights.shape[0], grad_weights.size
+        stretches, partials = self.stretches(positions, size, 1)
+        grid = (-(-channels // ACROSS), stretches, size // channels)
+        self.launch(
+            "depthwise", "depthwise_backward_weights", grid, (ACROSS, DOWN), x, grad_out, partials, positions, *numbers
+        )
+        self.launch(
+            "batchnorm", "join_sums", -(-size // JOINING), JOINING, partials, stretches, size, grad_weights, 1.0, True
+        )
+
+    def linear_forward(self, x: DeviceArray, weights: DeviceArray, out: DeviceArray) -> None:
+        """See :meth:`Backend.linear_forward`."""
+        self.convolution_forward(_pixels(self.rows_to_read(x)), _pixels(weights), _pixels(out), POINTWISE)
+
+    def linear_backward_weights(self, x: DeviceArray, grad_out: DeviceArray, grad_weights: DeviceArray) -> None:
+        """See :meth:`Backend.linear_backward_weights`."""
+        rows = _pixels(self.rows_to_read(x))
+        self.convolution_backward_weights(rows, _pixels(self.rows_to_read(grad_out)), _pixels(grad_weights), POINTWISE)
+
+    def linear_backward_input(
+        self, grad_out: DeviceArray, weights: DeviceArray, grad_x: DeviceArray, accumulate: bool = False
+    ) -> None:
+        """See :meth:`Backend.linear_backward_input`."""
+        with self.rows_to_write(grad_x, keep=accumulate) as target:
+            rows = _pixels(self.rows_to_read(grad_out))
+            self.convolution_backward_input(rows, _pixels(weights), _pixels(target), POINTWISE, accumulate)
+
+    # How a product is cut ----------------------------------------------------------------------------------------
+
+    def _tiles(self, m: int, n: int, groups: int) -> tuple[int, tuple[int, int, int]]:
+        """The side of the tiles of m x n results, and the grid: the largest that gives every multiprocessor one."""
+        for side in TILES:
+            grid = (-(-m // side), -(-n // side), groups)
+            if prod(grid) >= self.gpu.multiprocessors and n > side // 2:
+                return side, grid
+        return TILES[-1], (-(-m // TILES[-1]), -(-n // TILES[-1]), groups)
+
+    def _weight_tiles(
+        self, weights_shape: Sequence[int], out_shape: Sequence[int], geometry: ConvolutionGeometry
+    ) -> tuple[int, int]:
+        """The side of the tiles of a weight gradient, and into how many parts the positions are divided."""
+        filters, depth = weights_shape[0] // geometry.groups, prod(weights_shape[1:])
+        positions = prod(out_shape) // out_shape[1]
+        side = TILES[0] if min(filters, depth) > TILES[0] // 2 else TILES[-1]
+        tiles = -(-filters // side) * -(-depth // side) * geometry.groups
+        wanted = max(1, 2 * self.gpu.multiprocessors // tiles)
+        most = MOST_SHARES // (4 * prod(weights_shape))
+        return side, max(1, min(wanted, positions // FEWEST_POSITIONS, most))
+
+
+#: A connected layer.
+POINTWISE = ConvolutionGeometry(1)
+
+
+def _numbers(x: DeviceArray, weights: DeviceArray, out: DeviceArray, geometry: ConvolutionGeometry) -> list[int]:
+    """What the macro CONVOLUTION_ARGUMENTS in kernels/convolution.cuh wants, in its order.
+
+    Channels and filters are those of a group; of a depthwise convolution, all.
+    """
+    if not weights.is_dense:
+        raise ValueError(f"weights lie filter by filter, channels last, without gaps, unlike {weights}")
+    g = geometry
+    groups = 1 if _is_depthwise(weights.shape, g) else g.groups
+    return [
+        *x.shape[2:], x.shape[1] // groups, out.shape[1] // groups, *out.shape[2:], g.size, g.stride_y, g.stride_x,
+        g.padding, g.dilation, x.positions()[2], out.positions()[2],
+    ]  # fmt: skip
+
+
+def _is_depthwise(weights_shape: Sequence[int], geometry: ConvolutionGeometry) -> bool:
+    return weights_shape[1] == 1 and weights_shape[0] == geometry.groups > 1
+
+
+def _pixels(matrix: DeviceArray) -> DeviceArray:
+    """A matrix as pictures of one pixel."""
+    rows, columns = matrix.shape
+    strides = (matrix.strides[0], matrix.strides[1], matrix.strides[0], matrix.strides[0])
+    return DeviceArray(matrix.backend, matrix.owner, matrix.address, (rows, columns, 1, 1), matrix.dtype, strides)

@@ -1,0 +1,117 @@
+"""Finding a GPU, and saying in one line why there is none."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from darkpy.errors import InputError
+
+INSTALL = "pip install darkpy-detector[cuda]"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A device that is open.
+
+    index: as in ``gpu:1``. architecture: as nvcc names it, ``sm_90a``. memory: bytes. context, stream: PyCUDA's; all
+    work is done in the order of the one stream.
+    """
+
+    index: int
+    name: str
+    architecture: str
+    memory: int
+    multiprocessors: int
+    driver_version: int
+    context: Any
+    stream: Any
+    _released: deque[Any] = field(default_factory=deque)
+    _thread: int = field(default_factory=threading.get_ident)
+
+    @property
+    def driver(self) -> str:
+        """The newest CUDA version the installed driver runs, as ``12.4``."""
+        return f"{self.driver_version // 1000}.{self.driver_version % 1000 // 10}"
+
+    def release(self, allocation: Any) -> None:
+        """Give memory back, at once or when :meth:`collect` is called: Python may let go of an array in any thread."""
+        self._released.append(allocation)
+
+    def collect(self) -> None:
+        """Free what was released; PyCUDA can do so only in the thread that opened the device."""
+        if threading.get_ident() == self._thread:
+            while self._released:
+                self._released.pop()
+
+
+class Block:
+    """Device memory that is released when nobody holds it any more."""
+
+    __slots__ = ("address", "allocation", "gpu")
+
+    def __init__(self, gpu: Gpu, allocation: Any) -> None:
+        self.gpu = gpu
+        self.allocation = allocation
+        self.address = int(allocation)
+
+    def __del__(self) -> None:
+        self.gpu.release(self.allocation)
+
+
+def why_not(index: int = 0) -> str | None:
+    """Why the GPU cannot be used, in a line that says what to do; None if it can."""
+    try:
+        import pycuda.driver as driver
+    except ImportError as error:
+        if "libcuda" in str(error):
+            return "there is no NVIDIA driver (libcuda.so.1): install it from your distribution or nvidia.com"
+        return f"PyCUDA is not installed: {INSTALL}"
+    try:
+        driver.init()
+        count = driver.Device.count()
+    except driver.Error as error:
+        return _in_words(error)
+    if index < count:
+        return None
+    return f"there {'is' if count == 1 else 'are'} {count or 'no'} GPU{'' if count == 1 else 's'}, counted from 0"
+
+
+def _in_words(error: Exception) -> str:
+    text = str(error)
+    if "no CUDA-capable device" in text:
+        return "the driver finds no NVIDIA GPU (is CUDA_VISIBLE_DEVICES set?)"
+    if "mismatch" in text or "unsupported display driver" in text:
+        return "the driver's library and its kernel module are of different versions: restart, or install it anew"
+    return f"the NVIDIA driver does not start: {text}"
+
+
+@cache
+def open_gpu(index: int) -> Gpu:
+    """The GPU of that number, ready for use; raises InputError that says why not."""
+    reason = why_not(index)
+    if reason is not None:
+        raise InputError(f"gpu:{index} cannot be used: {reason}")
+    import pycuda.driver as driver
+
+    device = driver.Device(index)
+    context = device.retain_primary_context()
+    context.push()
+    # PyCUDA ends the program if a context is still current then.
+    atexit.register(context.pop)
+    major, minor = device.compute_capability()
+    return Gpu(
+        index=index,
+        name=device.name(),
+        # The newest instructions of a Hopper GPU are there for code compiled for it alone.
+        architecture=f"sm_{major}{minor}{'a' if major == 9 else ''}",
+        memory=device.total_memory(),
+        multiprocessors=device.get_attribute(driver.device_attribute.MULTIPROCESSOR_COUNT),
+        driver_version=driver.get_driver_version(),
+        context=context,
+        stream=driver.Stream(),
+    )

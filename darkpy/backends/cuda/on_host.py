@@ -1,0 +1,81 @@
+"""Operations without kernels: the CPU's backend does them, on copies.
+
+Those of old or rare sections. Each waits for the device, takes the arrays to the host in the order of their axes, and
+brings back what it has written.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+from darkpy.backends.base import Backend, ConvolutionGeometry
+from darkpy.backends.cuda.array import DeviceArray
+from darkpy.backends.cuda.memory import MemoryOperations
+
+#: The operations, each with the one or more arguments that it writes.
+WRITTEN: dict[str, tuple[str, ...]] = {
+    "contrastive_loss": ("grad",),
+    "detection_boxes": (),
+    "detection_forward": ("out",),
+    "detection_loss": ("grad",),
+    "gaussian_yolo_boxes": (),
+    "gaussian_yolo_forward": ("out",),
+    "gaussian_yolo_loss": ("grad",),
+    "local_backward_input": ("grad_x",),
+    "local_backward_weights": ("grad_weights",),
+    "local_forward": ("out",),
+    "region_boxes": (),
+    "region_forward": ("out",),
+    "region_loss": ("grad",),
+    "response_norm_backward": ("grad_x",),
+    "response_norm_forward": ("norms", "out"),
+    "unit_length_backward": ("grad_x",),
+    "unit_length_forward": ("out",),
+    "yolo_boxes": (),
+    "yolo_forward": ("out",),
+    "yolo_loss": ("grad",),
+}
+
+
+class HostBackend(MemoryOperations):
+    """The CPU's backend beside the device's."""
+
+    @cached_property
+    def host(self) -> Backend:
+        """Made when first needed."""
+        from darkpy.backends import create
+
+        return create("cpu")
+
+    def local_workspace(
+        self, x_shape: Sequence[int], weights_shape: Sequence[int], geometry: ConvolutionGeometry
+    ) -> int:
+        """See :meth:`Backend.local_workspace`: none of the device's; the host has its own."""
+        return 0
+
+
+def _on_host(name: str, written: Sequence[str]) -> Callable[..., Any]:
+    signature = inspect.signature(getattr(Backend, name))
+
+    def operation(self: HostBackend, *arguments: Any, **options: Any) -> Any:
+        given = signature.bind(self, *arguments, **options).arguments
+        del given["self"]
+        # An array given twice, to be overwritten, is one on the host too.
+        copies = {id(value): self.to_host(value) for value in given.values() if isinstance(value, DeviceArray)}
+        result = getattr(self.host, name)(**{key: copies.get(id(value), value) for key, value in given.items()})
+        for key in written:
+            self.copy(copies[id(given[key])], given[key])
+        return result
+
+    operation.__name__ = name
+    operation.__doc__ = f"See :meth:`Backend.{name}`; computed on the host."
+    return operation
+
+
+#: The operations of :data:`WRITTEN`.
+OnHostOperations: Any = type(
+    "OnHostOperations", (HostBackend,), {name: _on_host(name, written) for name, written in WRITTEN.items()}
+)

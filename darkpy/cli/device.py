@@ -1,0 +1,64 @@
+"""The flags that say what to compute on, the same for every command."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from darkpy.cli.command import Function, without_effect
+
+
+def device_options(function: Function) -> Function:
+    """``--device``, and Darknet's ``-i 0`` and ``-nogpu``; the command gets ``device``, the one to be used.
+
+    What was chosen by itself is said in one line on standard error, unless the command is ``quiet``.
+    """
+
+    @functools.wraps(function)
+    def command(*arguments: Any, device: str, gpu_index: int | None, nogpu: bool, **given: Any) -> Any:
+        chosen, notice = _chosen(device, gpu_index, nogpu)
+        if notice and not given.get("quiet"):
+            click.echo(notice, err=True)
+        return function(*arguments, device=chosen, **given)
+
+    decorated: Callable[..., Any] = command
+    for decorator in reversed(
+        [
+            click.option(
+                "--device",
+                metavar="NAME",
+                default="auto",
+                show_default=True,
+                help="cpu, gpu, gpu:1, numba or numpy. auto: DARKPY_DEVICE, else a GPU if there is one.",
+            ),
+            click.option("--nogpu", is_flag=True, hidden=True),
+            click.option("-i", "--gpu-index", type=int, hidden=True),
+            without_effect("--gpus", because="this computes on one device", value=True),
+            without_effect("--benchmark-layers", because="darkpy net time does that"),
+        ]
+    ):
+        decorated = decorator(decorated)
+    return decorated  # type: ignore[return-value]  # click's decorators keep what they are given
+
+
+def _chosen(device: str, gpu_index: int | None, nogpu: bool) -> tuple[str, str]:
+    """The device to be used, and what there is to say about it.
+
+    -i names a GPU by habit, also where there is none: then it has no effect. ``--device gpu`` insists on one.
+    """
+    from darkpy import backends
+
+    if nogpu:
+        device = "cpu" if device == "auto" else device
+    elif gpu_index is not None and device == "auto":
+        from darkpy.backends.cuda.device import why_not
+
+        reason = why_not(gpu_index)
+        if reason is None:
+            return f"gpu:{gpu_index}", ""
+        return backends.choose("cpu").device, f"-i has no effect: {reason}"
+    choice = backends.choose(device)
+    return choice.device, choice.notice

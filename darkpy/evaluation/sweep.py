@@ -1,0 +1,190 @@
+"""Running a detector over all pictures of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from darkpy.boxes import suppress
+from darkpy.data.dataset import Labels
+from darkpy.data.pictures import Placement, network_input, read_picture
+from darkpy.data.workers import in_background, thread_count
+from darkpy.detection import check_detector, detection_heads, raw_detections, suppression_kind
+from darkpy.errors import ConfigError, DataError, InputError, Problem
+
+if TYPE_CHECKING:
+    from darkpy.data.dataset import Dataset
+    from darkpy.network import Network
+
+class Found(NamedTuple):
+    """All boxes of a picture before suppression.
+
+    boxes: (k, 4) x y w h, relative. objectness: (k,). probabilities: (k, classes), 0 where not over the threshold.
+    """
+
+    boxes: NDArray[np.float32]
+    objectness: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """A picture of a data set and what is found in it.
+
+    index: of the picture in the data set. width, height: its size in pixels. found: the boxes, relative to the
+    picture; None if the picture or its labels could not be read, and ``problem`` says why.
+    """
+
+    index: int
+    labels: Labels
+    width: int = 0
+    height: int = 0
+    found: Found | None = None
+    problem: Problem | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """A picture ready for the network."""
+
+    picture: Looked
+    pixels: NDArray[np.float32] | None = None
+
+
+def sweep(
+    network: Network,
+    dataset: Dataset,
+    *,
+    thresh: float,
+    batch: int | None = None,
+    letter_box: bool = False,
+    tta: bool = False,
+    labelled: bool = True,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[Looked]:
+    """What a detector finds in each picture of a data set, in their order.
+
+    thresh: least objectness and probability.
+    batch: pictures per forward pass, the network's by default. It does not change the result.
+    letter_box: pad pictures instead of stretching them; also where the cfg says so.
+    tta: look at the mirror image of each picture too, and take the mean of what each cell and anchor says.
+    labelled: read the labels too; a picture whose labels cannot be read has a problem then.
+    progress: called with (pictures done, pictures in all) after each batch.
+
+    Pictures are decoded in background threads. Raises :class:`~darkpy.errors.InputError` for a network or a batch
+    that cannot be used.
+    """
+    check(network, dataset, batch)
+    letter_box = letter_box or network.options.letter_box
+    # A recurrent network takes the pictures for the frames of a film, as Darknet's validate_detector_map does.
+    is_film = bool(network.memories())
+    if is_film and tta:
+        raise InputError("a recurrent network remembers what it saw before; it cannot look at mirror images in between")
+    size = 1 if is_film else batch or network.batch
+    network.reset_state()
+    load = partial(_load, dataset, network, letter_box, labelled)
+    threads = thread_count()
+    done = 0
+    with ThreadPoolExecutor(threads, thread_name_prefix="darkpy-decode") as pool:
+        loaded = in_background(pool, load, range(len(dataset)), ahead=size + threads)
+        while samples := list(islice(loaded, size)):
+            found = iter(_detect(network, [s.pixels for s in samples if s.pixels is not None], thresh, tta))
+            for sample in samples:
+                yield sample.picture if sample.pixels is None else _placed(network, sample, next(found), letter_box)
+            done += len(samples)
+            if progress is not None:
+                progress(done, len(dataset))
+
+
+def check(network: Network, dataset: Dataset, batch: int | None) -> None:
+    """Raise :class:`~darkpy.errors.InputError` unless the network is a detector for the classes of the data set."""
+    check_detector(network)
+    if dataset.classes != network.classes:
+        raise ConfigError(
+            f"the data set has {dataset.classes} classes and the network {network.classes}: "
+            f"set classes= of its heads (and filters= before them), or take another data set"
+        )
+    if batch is not None and batch < 1:
+        raise InputError(f"batch={batch}: needs at least one picture")
+
+
+def suppressed(network: Network, found: Found, nms: float) -> NDArray[np.float32]:
+    """The probabilities (k, classes) without those of boxes that a more probable one of the class overlaps.
+
+    nms: overlap from which that is so, 0 for never. The kind of overlap is the last head's.
+    """
+    if not nms:
+        return found.probabilities
+    return suppress(found.boxes, found.probabilities, nms, *suppression_kind(network))
+
+
+_UNKNOWN = Labels(np.empty((0, 5), np.float32), np.empty(0, np.bool_))
+
+
+def _load(dataset: Dataset, network: Network, letter_box: bool, labelled: bool, index: int) -> _Sample:
+    labels = dataset.labels(index) if labelled else _UNKNOWN
+    if not labels.usable:
+        return _Sample(Looked(index, labels, problem=labels.problems[-1]))
+    try:
+        image = read_picture(dataset.pictures[index], network.channels)
+    except DataError as error:
+        return _Sample(Looked(index, labels, problem=error.problems[0]))
+    pixels = network_input(image, network.width, network.height, letter_box)
+    return _Sample(Looked(index, labels, image.shape[1], image.shape[0]), pixels)
+
+
+def _detect(network: Network, pixels: Sequence[NDArray[np.float32]], thresh: float, tta: bool) -> list[Found]:
+    """What is found in each input; boxes are relative to it."""
+    if not pixels:
+        return []
+    inputs = np.concatenate(pixels)
+    if not tta:
+        return _forward(network, inputs, thresh)
+    everything = -1.0  # as a threshold: what one of the two does not see counts too
+    found = _forward(network, inputs, everything)
+    mirrored = _forward(network, np.ascontiguousarray(inputs[..., ::-1]), everything)
+    order = _mirrored_cells(network)
+    return [_mean(one, other, order, thresh) for one, other in zip(found, mirrored)]
+
+
+def _forward(network: Network, inputs: NDArray[np.float32], thresh: float) -> list[Found]:
+    network.forward(inputs)
+    return [Found(*raw_detections(network, place, thresh)) for place in range(len(inputs))]
+
+
+def _mirrored_cells(network: Network) -> NDArray[np.intp]:
+    """For each box of all heads the one of the cell that is in its place in the mirror image."""
+    parts: list[NDArray[np.intp]] = []
+    for head in detection_heads(network):
+        rows, columns = head.grid
+        count = len(head.boxes(0, -1.0)[0])
+        cells = sum(map(len, parts)) + np.arange(count).reshape(rows, columns, -1)
+        parts.append(cells[:, ::-1].reshape(-1))
+    return np.concatenate(parts)
+
+
+def _mean(found: Found, mirrored: Found, order: NDArray[np.intp], thresh: float) -> Found:
+    """What both say on the average, over the threshold (Darknet's first version, avg_flipped_yolo, averages too)."""
+    boxes = mirrored.boxes.copy()
+    boxes[:, 0] = 1 - boxes[:, 0]
+    half = np.float32(0.5)
+    boxes = half * (found.boxes + boxes[order])
+    objectness = half * (found.objectness + mirrored.objectness[order])
+    probabilities = half * (found.probabilities + mirrored.probabilities[order])
+    probabilities[probabilities <= thresh] = 0
+    kept = objectness > thresh
+    return Found(boxes[kept], objectness[kept], probabilities[kept])
+
+
+def _placed(network: Network, sample: _Sample, found: Found, letter_box: bool) -> Looked:
+    """The picture with what was found in it, relative to the picture."""
+    picture = sample.picture
+    place = Placement.fit(picture.width, picture.height, network.width, network.height, letter_box)
+    return replace(picture, found=found._replace(boxes=place.to_picture(found.boxes)))

@@ -1,0 +1,115 @@
+// Activations, forward and backward: element by element, and over the channels of each position.
+//
+// Forward 8 bytes per element (one read, one write), backward 12, or 16 where it adds to what is there; from 1 (relu) to
+// some 40 (mish backward) flops. Memory bound. Not measured yet.
+#include "activations.cuh"
+#include "elementwise.cuh"
+#include "reduce.cuh"
+
+extern "C" __global__ void __launch_bounds__(256)
+activation_forward(const float* x, long long x_stride, float* out, long long out_stride, long long rows, long long columns,
+                   int by_four, int kind) {
+    over_rows(rows, columns, by_four, [&](long long row, long long column, auto width) {
+        auto values = load(x + row * x_stride + column, width);
+#pragma unroll
+        for (int i = 0; i < width.value; i++) values[i] = activate(kind, values[i]);
+        store(out + row * out_stride + column, values);
+    });
+}
+
+// value: the activation's input or its result, as derivative() wants it.
+extern "C" __global__ void __launch_bounds__(256)
+activation_backward(const float* value, long long value_stride, const float* grad_out, long long grad_out_stride,
+                    float* grad_x, long long grad_x_stride, long long rows, long long columns, int by_four, int kind,
+                    int accumulate) {
+    over_rows(rows, columns, by_four, [&](long long row, long long column, auto width) {
+        auto values = load(value + row * value_stride + column, width);
+        auto gradients = load(grad_out + row * grad_out_stride + column, width);
+#pragma unroll
+        for (int i = 0; i < width.value; i++) gradients[i] *= derivative(kind, values[i]);
+        store(grad_x + row * grad_x_stride + column, gradients, accumulate);
+    });
+}
+
+// --- Over the channels of a position: `lanes` neighbouring lanes of a warp for each position, a power of two, each with
+// the channels that many apart.
+
+enum ChannelActivation { NORMALIZE, SOFTMAX, SOFTMAX_MAXVAL };  // in the order of CHANNEL_ACTIVATIONS
+
+constexpr float EPSILON = 1e-4f;  // NORMALIZATION_EPSILON
+
+// What the channels of a position share.
+struct Position {
+    float shift, total;
+    // The numerator of a channel.
+    __device__ float grown(int kind, float x) const { return kind == NORMALIZE ? fmaxf(x, 0) : expf(x - shift); }
+};
+
+__device__ Position shared_of(const float* x, int channels, int kind, int lane, int lanes) {
+    Position found = {0, 0};
+    float epsilon = EPSILON;
+    if (kind != NORMALIZE) {
+        float largest = -INFINITY;
+        for (int c = lane; c < channels; c += lanes) largest = fmaxf(largest, x[c]);
+        found.shift = warp_max(largest, lanes);
+        if (kind == SOFTMAX) {
+            // Without the maximum exp might overflow: numerator and denominator are both divided by exp(shift).
+            found.shift = fmaxf(found.shift, 0);
+            epsilon *= expf(-found.shift);
+        }
+    }
+    for (int c = lane; c < channels; c += lanes) found.total += found.grown(kind, x[c]);
+    found.total = warp_sum(found.total, lanes) + epsilon;
+    return found;
+}
+
+// Call body(row, lane, exists) for every row; all lanes of a warp stay together, those beyond the last row with it again
+// and exists false.
+template <class Body> __device__ __forceinline__ void over_groups(long long rows, int lanes, Body body) {
+    const int each = blockDim.x / lanes;
+    for (long long first = blockIdx.x * (long long)each; first < rows; first += (long long)gridDim.x * each) {
+        const long long row = first + threadIdx.x / lanes;
+        body(row < rows ? row : rows - 1, threadIdx.x % lanes, row < rows);
+    }
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+channel_activation_forward(const float* x, long long x_stride, float* out, long long out_stride, long long rows,
+                           int channels, int lanes, int kind) {
+    over_groups(rows, lanes, [&](long long row, int lane, bool exists) {
+        const float* values = x + row * x_stride;
+        const Position shared = shared_of(values, channels, kind, lane, lanes);
+        for (int c = lane; c < channels && exists; c += lanes)
+            out[row * out_stride + c] = shared.grown(kind, values[c]) / shared.total;
+    });
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+channel_activation_backward(const float* x, long long x_stride, const float* grad_out, long long grad_out_stride,
+                            float* grad_x, long long grad_x_stride, long long rows, int channels, int lanes, int kind,
+                            int accumulate) {
+    over_groups(rows, lanes, [&](long long row, int lane, bool exists) {
+        const float* values = x + row * x_stride;
+        const float* gradients = grad_out + row * grad_out_stride;
+        const Position shared = shared_of(values, channels, kind, lane, lanes);
+        // The sum of g y, and the first channel with the largest value.
+        float product = 0, largest = -INFINITY;
+        int place = channels;
+        for (int c = lane; c < channels; c += lanes) {
+            product += gradients[c] * shared.grown(kind, values[c]);
+            if (values[c] > largest || place == channels) largest = values[c], place = c;
+        }
+        product = warp_sum(product, lanes) / shared.total;
+        const float top = warp_max(largest, lanes);
+        place = largest == top ? place : channels;
+        for (int step = lanes / 2; step; step /= 2) place = min(place, __shfl_xor_sync(ALL_LANES, place, step));
+        for (int c = lane; c < channels && exists; c += lanes) {
+            float g = (gradients[c] - product) / shared.total;
+            g *= kind == NORMALIZE ? (values[c] > 0) : shared.grown(kind, values[c]);
+            // The maximum, subtracted before exp, would cancel but for the epsilon in the total.
+            if (kind == SOFTMAX_MAXVAL && c == place) g -= EPSILON * product / shared.total;
+            float* target = grad_x + row * grad_x_stride + c;
+            *target = accumulate ? *target + g : g;
+        }
+    });
+}

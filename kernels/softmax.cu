@@ -1,0 +1,80 @@
+// Softmax, and the losses of classifiers and plain outputs.
+//
+// Softmax: a warp for each row of a group of classes; reads it three times, mostly from the cache, and writes it once.
+// Losses: 12 bytes per element; each block leaves its share of the sum, the host adds them up. Not measured yet.
+#include "elementwise.cuh"
+#include "reduce.cuh"
+
+// Rows of classes; classes lie next to each other. starts (groups + 1): where each group begins, then the end; null for
+// one group of all classes.
+extern "C" __global__ void __launch_bounds__(256)
+softmax(const float* x, long long x_stride, float* out, long long out_stride, long long rows, int classes,
+        const int* starts, int groups, float temperature) {
+    const int lane = threadIdx.x % 32, warps = blockDim.x / 32;
+    for (long long i = blockIdx.x * (long long)warps + threadIdx.x / 32; i < rows * groups; i += (long long)gridDim.x * warps) {
+        const long long row = i / groups;
+        const int group = (int)(i - row * groups);
+        const int first = starts ? starts[group] : 0, last = starts ? starts[group + 1] : classes;
+        const float* scores = x + row * x_stride;
+        float largest = -INFINITY, total = 0;
+        for (int c = first + lane; c < last; c += 32) largest = fmaxf(largest, scores[c]);
+        largest = warp_max(largest);
+        for (int c = first + lane; c < last; c += 32) total += expf((scores[c] - largest) / temperature);
+        total = warp_sum(total);
+        for (int c = first + lane; c < last; c += 32)
+            out[row * out_stride + c] = expf((scores[c] - largest) / temperature) / total;
+    }
+}
+
+// --- Losses: the gradient, and each block's share of the sum. Blocks of 256 threads, x only.
+
+constexpr float IGNORED_TRUTH = -1234.0f;
+constexpr float SMALLEST = 1.17549435e-38f;
+
+template <class Loss>
+__device__ void sum_of_losses(const float* output, long long output_stride, const float* truth, long long truth_stride,
+                              float* grad, long long grad_stride, long long rows, long long columns, float* shares,
+                              Loss loss) {
+    float sum = 0;
+    over_all(rows * columns, [&](long long i) {
+        const long long row = i / columns, column = i - row * columns;
+        sum += loss(output[row * output_stride + column], truth[row * truth_stride + column],
+                    grad[row * grad_stride + column]);
+    });
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) shares[blockIdx.x] = sum;
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+cross_entropy(const float* output, long long output_stride, const float* truth, long long truth_stride, float* grad,
+              long long grad_stride, long long rows, long long columns, float* shares) {
+    sum_of_losses(output, output_stride, truth, truth_stride, grad, grad_stride, rows, columns, shares,
+                  [](float p, float t, float& g) {
+                      g = t == IGNORED_TRUTH ? 0 : p - t;
+                      return t == 0 || t == IGNORED_TRUTH ? 0 : -t * logf(fmaxf(p, SMALLEST));
+                  });
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+binary_cross_entropy(const float* output, long long output_stride, const float* truth, long long truth_stride, float* grad,
+                     long long grad_stride, long long rows, long long columns, float* shares) {
+    sum_of_losses(output, output_stride, truth, truth_stride, grad, grad_stride, rows, columns, shares,
+                  [](float p, float t, float& g) {
+                      g = p - t;
+                      return -(t * logf(fmaxf(p, SMALLEST)) + (1 - t) * logf(fmaxf(1 - p, SMALLEST)));
+                  });
+}
+
+enum Difference { SSE, MASKED, SMOOTH };
+
+extern "C" __global__ void __launch_bounds__(256)
+difference(const float* output, long long output_stride, const float* truth, long long truth_stride, float* grad,
+           long long grad_stride, long long rows, long long columns, float* shares, int kind) {
+    sum_of_losses(output, output_stride, truth, truth_stride, grad, grad_stride, rows, columns, shares,
+                  [=](float p, float t, float& g) {
+                      float d = p - t;
+                      if (kind == MASKED && t == IGNORED_TRUTH) d = 0;
+                      g = kind == SMOOTH ? fminf(fmaxf(d, -1), 1) : d;
+                      return kind == SMOOTH && fabsf(d) >= 1 ? 2 * fabsf(d) - 1 : d * d;
+                  });
+}

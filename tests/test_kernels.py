@@ -1,0 +1,142 @@
+"""The kernels as source: NVIDIA's compiler takes them all, and they agree with the Python beside them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from darkpy import resources
+from darkpy.backends.base import CHANNEL_ACTIVATIONS, ELEMENTWISE_ACTIVATIONS
+from darkpy.backends.cuda import compiler
+from darkpy.backends.cuda.compiler import KernelError
+from tests import hostcuda
+
+FILES = sorted(resources.folder("kernels").glob("*.cu"))
+ARCHITECTURES = ("75", "80", "90a")
+NVCC = hostcuda.real_nvcc()
+
+
+@pytest.mark.skipif(NVCC is None, reason="nvcc is not installed")
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_nvcc_compiles(path):
+    """For every architecture at once; what was compiled before is known by its hash."""
+    assert NVCC is not None
+    version = subprocess.run([NVCC, "--version"], capture_output=True, text=True, check=True).stdout
+    parts = [version, *ARCHITECTURES, *compiler.OPTIONS, *compiler.sources(path).values()]
+    done = hostcuda.KEPT / "compiled" / f"{path.stem}-{sha256(chr(0).join(parts).encode()).hexdigest()[:16]}"
+    if done.exists():
+        return
+    targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES]
+    command = [str(NVCC), "-fatbin", "--threads=2", *targets, *compiler.OPTIONS, "-o", "/dev/null", str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout + result.stderr) == (0, "")
+    done.parent.mkdir(parents=True, exist_ok=True)
+    done.touch()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_begins_with_what_it_computes_and_what_that_costs(path):
+    head = re.match(r"(//[^\n]*\n)+", path.read_text())
+    assert head is not None
+    assert re.search(r"bytes|flops|reads", head[0])
+    assert "measured" in head[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_kernel_has_a_signature(path):
+    """Python calls kernels by what stands in their source; one that it does not recognise could not be called."""
+    assert len(compiler.signatures(path.read_text())) == path.read_text().count("__global__") > 0
+
+
+def test_activations_have_the_numbers_that_python_gives_them():
+    def names(path: str, enum: str) -> list[str]:
+        text = (resources.folder("kernels") / path).read_text()
+        found = re.search(rf"enum {enum} {{(.*?)}}", text, re.DOTALL)
+        assert found is not None
+        return re.findall(r"\w+", found[1])
+
+    assert names("activations.cuh", "Activation") == [name.upper() for name in ELEMENTWISE_ACTIVATIONS]
+    shortened = {"NORMALIZE": "", "SOFTMAX": "_softmax", "SOFTMAX_MAXVAL": "_softmax_maxval"}
+    found = names("activations.cu", "ChannelActivation")
+    assert [f"normalize_channels{shortened[name]}" for name in found] == list(CHANNEL_ACTIVATIONS)
+
+
+# Compiling -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder for kernels, a cache of its own, and a compiler that writes down what it is asked."""
+    monkeypatch.setenv("DARKPY_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def fake_nvcc(folder: Path, body: str, version: str = "12.4") -> str:
+    path = folder / "nvcc"
+    path.write_text(f'#!/bin/sh\nif [ "$1" = --version ]; then echo "release {version}, V{version}"; exit 0; fi\n{body}\n')
+    path.chmod(0o755)
+    compiler.compiler_version.cache_clear()
+    return str(path)
+
+
+COUNTS = 'echo x >> "$(dirname "$0")/calls"; while [ "$1" != -o ]; do shift; done; echo code > "$2"'
+
+
+def calls(folder: Path) -> int:
+    return len((folder / "calls").read_text())  // 2
+
+
+def test_what_was_compiled_is_kept(folder):
+    nvcc = fake_nvcc(folder, COUNTS)
+    source, header = folder / "x.cu", folder / "x.cuh"
+    source.write_text('#include "x.cuh"\n')
+    header.write_text("// 1\n")
+    assert compiler.compile_file(source, "sm_80", nvcc) == b"code\n"
+    compiler.compile_file(source, "sm_80", nvcc)
+    assert calls(folder) == 1
+    compiler.compile_file(source, "sm_90a", nvcc)
+    assert calls(folder) == 2
+    header.write_text("// 2\n")
+    compiler.compile_file(source, "sm_80", nvcc)
+    assert calls(folder) == 3
+    compiler.compile_file(source, "sm_80", fake_nvcc(folder, COUNTS, "12.5"))
+    assert calls(folder) == 4
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        'kernels/x.cu(12): error: identifier "y" is undefined',
+        "kernels/x.cu:12:7: error: 'y' was not declared in this scope",
+    ],
+)
+def test_errors_name_file_and_line(folder, said):
+    source = folder / "x.cu"
+    source.write_text("")
+    nvcc = fake_nvcc(folder, f"cat >&2 <<'END'\n{said}\n1 error detected\nEND\nexit 1")
+    with pytest.raises(KernelError, match=r"^kernels/x.cu:12  .*y.* (undefined|scope)$"):
+        compiler.compile_file(source, "sm_80", nvcc)
+
+
+def test_a_compiler_that_does_not_know_the_gpu(folder):
+    source = folder / "x.cu"
+    source.write_text("")
+    nvcc = fake_nvcc(folder, "echo \"nvcc fatal   : Unsupported gpu architecture 'compute_120'\" >&2; exit 1")
+    with pytest.raises(KernelError, match=r"CUDA 12.4 cannot compile for this GPU \(sm_120\): install another CUDA"):
+        compiler.compile_file(source, "sm_120", nvcc)
+
+
+def test_signatures():
+    text = """
+    // extern "C" __global__ void not_this(int a) {}
+    extern "C" __global__ void __launch_bounds__(256)
+    first(const float* __restrict__ x, float* out, long long count /* of x */, unsigned u, float scale) {}
+    extern "C" __global__ void second(const int n) {}
+    """
+    assert compiler.signatures(text) == {"first": "PPqIf", "second": "i"}
+    with pytest.raises(KernelError, match="'Shape s': a kernel takes pointers and int, unsigned"):
+        compiler.signatures('extern "C" __global__ void third(Shape s) {}')
