@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -94,23 +95,74 @@ def check_gradients(
     return built
 
 
+def second_readers(text: str, section: str, shape: Shape = (3, 6, 5)) -> str:
+    """The sections, and behind them more that read whatever ``section`` reads.
+
+    Going back, these put their shares of the gradients first, and ``section`` has to add its own. ``text`` may name
+    layers as for :func:`check_gradients`.
+    """
+    built = network(identity_first(text, shape[0]).removesuffix("[cost]\n"), shape)
+    layer = next(layer for layer in reversed(built.layers) if layer.name == section)
+    count = len(built.layers)
+    others = "".join(f"[route]\nlayers={source}\n[avgpool]\n" for source in layer.sources)
+    means = ",".join(str(count + 2 * number) for number in range(1 + len(layer.sources)))
+    return f"{text}\n[avgpool]\n{others}[route]\nlayers={means}\n"
+
+
+def spoil(built: Network) -> None:
+    """Fill the memory of outputs, gradients and the like with NaN, so that nobody can rely on what nobody wrote."""
+    built._arena.fill(0xFF)
+    built.reset_state()
+
+
 def check_shapes(text: str, shape: Shape = (3, 6, 5)) -> None:
-    """Every output has the declared shape, and the declared memory is what was taken."""
+    """Every output has the declared shape and is written in full; so it is after a change of the batch."""
     built = network(text, shape, training=False, keep_outputs=True)
-    built.forward(pictures(built, 2))
-    for layer in built.layers:
-        assert np.asarray(layer.output).shape == (2, *layer.output_shape), layer.name
-        assert np.isfinite(np.asarray(layer.output)).all(), layer.name
+    for batch in (2, 3):
+        built._prepare(batch)
+        spoil(built)
+        built.forward(pictures(built, batch))
+        for layer in built.layers:
+            assert np.asarray(layer.output).shape == (batch, *layer.output_shape), layer.name
+            assert np.isfinite(np.asarray(layer.output)).all(), layer.name
 
 
 def check_memory_plan(text: str, shape: Shape = (3, 6, 5)) -> None:
     """Sharing memory changes no result, nor what is remembered, and needs no more than keeping everything."""
     frugal, lavish = network(text, shape), network(text, shape, keep_outputs=True)
+    spoil(frugal)
     for seed in (1, 2):
         x = pictures(frugal, 2, seed)
         np.testing.assert_array_equal(np.array(frugal.forward(x)), np.array(lavish.forward(x)))
     assert frugal.memory_plan().arena <= lavish.memory_plan().arena
     assert frugal._arena_bytes == frugal.memory_plan().arena
+
+
+def check_memory_plan_of_training(text: str, shape: Shape = (3, 6, 5), time_steps: int = 1) -> None:
+    """Sharing memory changes no gradient, and every gradient is made of what was computed in the same pass."""
+    text += "" if any(layer.is_head for layer in network(text, shape).layers) else "\n[cost]\n"
+    found = []
+    for keep in (True, False):
+        built = network(text, shape, training=True, time_steps=time_steps, keep_gradients=keep)
+        spoil(built)
+        built.zero_gradients()
+        for seed in (1, 2):
+            built.forward(pictures(built, built.batch, seed))
+            cost = built.backward(truth_for(built, seed))
+            assert cost is not None and np.isfinite(cost)
+        found.append(built.parameters.gradients.copy())
+        assert built._arena_bytes == built.memory_plan().arena
+    assert np.isfinite(found[0]).all()
+    np.testing.assert_array_equal(*found)
+
+
+def truth_for(built: Network, seed: int) -> Any:
+    """Something to learn for any head: objects with an identity, or a value for every output."""
+    names = {head.name for head in built.heads}
+    if names & {"yolo", "Gaussian_yolo", "region", "detection"}:
+        objects = np.array([[0, 0.3, 0.4, 0.4, 0.5, 1], [1, 0.7, 0.6, 0.6, 0.4, 2]], np.float32)
+        return [objects if "contrastive" in names else objects[:, :5]] * built.batch
+    return np.random.default_rng(seed).uniform(size=np.asarray(built.heads[-1].output).shape)
 
 
 def check_batch_independence(text: str, shape: Shape = (3, 6, 5)) -> None:
@@ -168,5 +220,7 @@ def check_weights_round_trip(text: str, shape: Shape, folder: Path) -> None:
     second = network(text, shape, dtype=np.float32, seed=2)
     first.save_weights(folder / "round.weights")
     second.load_weights(folder / "round.weights")
+    for name in ("values", "statistics"):
+        np.testing.assert_array_equal(getattr(first.parameters, name), getattr(second.parameters, name))
     x = pictures(first, 2)
     np.testing.assert_array_equal(np.array(first.forward(x)), np.array(second.forward(x)))

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from darkpy.data.dataset import open_dataset
+from darkpy.data.dataset import NoSuchSplit, open_dataset, open_splits, written_path
 from darkpy.errors import ConfigError, DataError
 
 
@@ -293,3 +293,73 @@ def test_what_is_no_data_set(folder):
         open_dataset(folder, "training")
     with pytest.raises(DataError, match="no usable picture"):
         open_dataset(folder)
+
+
+# Splits, places -------------------------------------------------------------------------------------------------
+
+
+def test_all_splits_of_a_data_set(folder, voc):
+    assert {name: [path.stem for path in part.pictures] for name, part in open_splits("voc").items()} == {
+        "train": ["a", "b"],
+        "val": ["c", "d"],
+    }
+    for name in "abc":
+        picture(folder / "set" / {"a": "train", "b": "valid", "c": "test"}[name] / f"{name}.png", BOX)
+    splits = open_splits("set", ["x", "y"])
+    assert [(name, len(part), part.names) for name, part in splits.items()] == [
+        (name, 1, ["x", "y"]) for name in ("train", "val", "test")
+    ]
+
+
+def test_without_splits_all_is_for_training(folder):
+    picture(folder / "set" / "a.png", BOX)
+    assert list(open_splits("set")) == ["train"]
+
+
+def test_a_split_that_is_not_there(folder):
+    picture(folder / "set" / "train" / "a.png", BOX)
+    with pytest.raises(NoSuchSplit, match="set  has no val: the pictures to val with"):
+        open_dataset("set", "val")
+    assert list(open_splits("set")) == ["train"]
+    (folder / "x.yaml").write_text("names: [a]\n")
+    with pytest.raises(DataError, match="has no train.*\n.*has no val.*\n.*has no test"):
+        open_splits("x.yaml")
+
+
+def test_a_list_of_voc_pictures_outside_of_a_voc_folder(folder, voc):
+    (folder / "list.txt").write_text("voc/JPEGImages/a.png\nvoc/JPEGImages/b.png\n")
+    (folder / "x.yaml").write_text("format: voc\ntrain: list.txt\nnames: [cat, dog]\n")
+    picture(folder / "voc" / "JPEGImages" / "a.png", "0 .5 .5 .1 .1\n")
+    dataset = open_dataset("x.yaml")
+    assert dataset.kind == "voc" and [len(dataset.boxes(index)) for index in range(2)] == [1, 2]
+    assert dataset.boxes(0)[0, 3] == pytest.approx(0.5)
+
+
+def test_where_objects_are_and_what_their_labels_say_of_the_picture(folder, voc):
+    picture(folder / "a.png", "\n" + BOX + "9 1 1 1 1\n" + BOX)
+    dataset = open_dataset(".", names=["x", "y"])
+    index = [path.name for path in dataset.pictures].index("a.png")
+    assert [dataset.where(index, row) for row in (0, 1)] == ["a.txt:2", "a.txt:4"]
+    assert dataset.declared_size(index) is None and dataset.kind == "darknet"
+    dataset = open_dataset("voc")
+    assert dataset.where(1, 1) == "voc/Annotations/b.xml:1" and dataset.declared_size(0) == (40, 20)
+
+
+def test_where_a_difficult_object_is(folder):
+    picture(folder / "a.png", BOX)
+    picture(folder / "hard" / "a.png", "\n" + BOX)
+    (folder / "val.txt").write_text("a.png\n")
+    (folder / "hard.txt").write_text("hard/a.png\n")
+    (folder / "x.yaml").write_text("val: val.txt\ndifficult: hard.txt\nnames: [a, b]\n")
+    dataset = open_dataset("x.yaml", "val")
+    assert [dataset.where(0, row) for row in (0, 1)] == ["a.txt:1", "hard/a.txt:2"]
+    assert dataset.difficult_labels(0) == Path("hard/a.txt")
+
+
+def test_paths_in_lists(folder, monkeypatch):
+    assert written_path(Path("a/b/c.png"), Path("a")) == "b/c.png"
+    assert written_path(Path("a/c.png"), Path("lists/x")) == "../../a/c.png"
+    assert written_path(Path("a/c.png"), Path("1/2/3")) == str(folder / "a" / "c.png")
+    assert written_path(Path("../c.png"), Path()) == "../c.png"
+    (folder / "link.png").symlink_to(folder / "elsewhere.png")
+    assert written_path(Path("link.png"), Path()) == "link.png"

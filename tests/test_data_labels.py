@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from darkpy.data.labels import annotation_path, label_path, read_labels, read_voc, read_voc_names
+from darkpy.data.labels import (
+    annotation_path,
+    label_lines,
+    label_path,
+    read_labels,
+    read_voc,
+    read_voc_names,
+    read_voc_size,
+    voc_lines,
+)
 from darkpy.errors import DataError, Problem
 
 # Where labels are ---------------------------------------------------------------------------------------------
@@ -206,3 +215,18 @@ def test_files_that_are_not_xml(tmp_path, content):
 
 def test_voc_names(tmp_path):
     assert read_voc_names(voc(tmp_path, voc_object("dog", 1, 1, 2, 2), voc_object("x", 1, 1, 2, 2))) == {"dog", "x"}
+
+
+# Where objects stand in their files -----------------------------------------------------------------------------
+
+
+def test_lines_of_the_objects_that_can_be_used(tmp_path):
+    (tmp_path / "a.txt").write_text("\n0 .5 .5 .5 .5\n9 .5 .5 .5 .5\n\n1 .5 .5 .5 .5\n")
+    assert label_lines(tmp_path / "a.txt", 2) == [2, 5]
+    path = voc(tmp_path, voc_object("dog", 1, 1, 5, 5), voc_object("cow", 1, 1, 5, 5), voc_object("cat", 1, 1, 5, 5))
+    assert voc_lines(path, NAMES) == [3, 5]
+
+
+def test_the_size_in_a_voc_file(tmp_path):
+    assert read_voc_size(voc(tmp_path)) == (100, 50)
+    assert read_voc_size(voc(tmp_path, size="<width>0</width><height>9</height>")) is None

@@ -8,7 +8,7 @@ import pytest
 
 from darkpy.data.coco import open_coco
 from darkpy.data.dataset import Dataset, open_dataset
-from darkpy.errors import InputError
+from darkpy.errors import ConfigError, InputError
 from darkpy.evaluation import write_results
 from darkpy.evaluation.results import described
 from tests.test_evaluation_detector import NAMES, Network, save
@@ -128,6 +128,12 @@ def test_a_failure_leaves_no_half_file(dataset, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_results(network(), dataset, "out", "coco", progress=stop)
     assert list(Path("out").iterdir()) == []
+
+
+def test_a_network_that_does_not_fit_leaves_nothing(dataset):
+    with pytest.raises(ConfigError, match="3 classes and the network 2"):
+        write_results(network(), Dataset("three", [*NAMES, "cow"], dataset.pictures), "out")
+    assert not Path("out").exists()
 
 
 def test_unknown_forms(dataset):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from darkpy.backends.base import CHANNEL_ACTIVATIONS, ELEMENTWISE_ACTIVATIONS
@@ -77,12 +79,26 @@ NO_TRUE_GRADIENT = {
     "contrastive": DELTA,
 }
 
+
+
+def steps(section: str) -> int:
+    """Steps in time that a section is trained with."""
+    return 3 if issubclass(registered()[section], RecurrentLayer) else 1
+
+
 every_section = pytest.mark.parametrize("section", sorted({cls.names[0] for cls in registered().values()}))
 
 
 @every_section
 def test_every_section_has_an_example(section):
-    assert section in EXAMPLES
+    assert f"[{section}]" in EXAMPLES[section]
+
+
+@every_section
+def test_every_section_has_a_test_file(section):
+    """Of the name of the layer's file, for what is special about it."""
+    module = registered()[section].__module__.rpartition(".")[2]
+    assert Path(__file__).with_name(f"test_layers_{module}.py").is_file()
 
 
 @every_section
@@ -95,8 +111,7 @@ def test_gradients(section):
     if section in NO_TRUE_GRADIENT:
         pytest.skip(NO_TRUE_GRADIENT[section])
     text = EXAMPLES[section].replace("[cost]\n", "")
-    is_recurrent = issubclass(registered()[section], RecurrentLayer)
-    layer_checks.check_gradients(text, time_steps=3 if is_recurrent else 1)
+    layer_checks.check_gradients(text, time_steps=steps(section))
 
 
 @every_section
@@ -113,8 +128,18 @@ def test_every_device_computes_the_same(section, device):
 
 
 @every_section
+def test_gradients_add_up(section):
+    """Where others have put their share of a gradient already."""
+    if section in NO_TRUE_GRADIENT or section == "cost":
+        pytest.skip(NO_TRUE_GRADIENT.get(section, "its truth has the shape of its input"))
+    text = layer_checks.second_readers(EXAMPLES[section], section)
+    layer_checks.check_gradients(text, time_steps=steps(section))
+
+
+@every_section
 def test_sharing_memory_changes_nothing(section):
     layer_checks.check_memory_plan(EXAMPLES[section])
+    layer_checks.check_memory_plan_of_training(EXAMPLES[section], time_steps=steps(section))
 
 
 @every_section

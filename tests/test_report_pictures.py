@@ -55,7 +55,7 @@ def evaluation() -> Evaluation:
     """Picture 0 is right, 1 misses a dog that need not be found, 2 has one mistake, 3 has three."""
     claims = [
         (0, 0, 0.9, *LEFT),
-        (2, 0, 0.8, *LEFT), (2, 1, 0.6, *RIGHT), (2, 1, 0.1, *LEFT),
+        (2, 0, 0.8, *LEFT), (2, 1, 0.95, *RIGHT), (2, 1, 0.1, *LEFT),
         (3, 1, 0.7, *LEFT),
     ]  # fmt: skip
     objects = [(0, 0, *LEFT), (1, 1, *LEFT), (2, 0, *LEFT), (3, 0, *LEFT), (3, 0, *RIGHT)]
@@ -66,9 +66,15 @@ def test_worst_come_first_with_what_is_wrong(evaluation: Evaluation, dataset: Da
     found = worst_detected(evaluation, dataset)
     assert [(picture.name, picture.mistakes) for picture in found] == [
         ("3.png", "missed 2 × cat; wrong dog 70 %"),
-        ("2.png", "wrong dog 60 %"),  # what is below the threshold is no mistake
+        ("2.png", "wrong dog 95 %"),  # what is below the threshold is no mistake
     ]
     assert [picture.name for picture in worst_detected(evaluation, dataset, most=1)] == ["3.png"]
+
+
+def test_mistakes_of_a_class_are_counted(dataset: Dataset) -> None:
+    claims = [(1, 1, probability, *LEFT) for probability in (0.5, 0.9, 0.4)] + [(1, 0, 0.6, *RIGHT)]
+    [picture] = worst_detected(assessed(claims, [], ["cat", "dog"], 4), dataset)
+    assert picture.mistakes == "wrong 3 × dog up to 90 %, cat 60 %"
 
 
 def test_of_as_many_mistakes_the_surer_ones_are_worse(dataset: Dataset) -> None:

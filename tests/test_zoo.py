@@ -27,12 +27,18 @@ HEAVIEST = {
     "cspx-p7-mish-omega.cfg": 159,
     "cspx-p7-mish.cfg": 277,
     "cspx-p7-mish_hp.cfg": 276,
+    "extraction22k.cfg": 98,
     "vgg-16.cfg": 138,
     "yolov1/yolo-coco.cfg": 234,
+    "yolov1/yolo-small.cfg": 94,
     "yolov1/yolo.cfg": 197,
     "yolov1/yolo.train.cfg": 197,
     "yolov1/yolo2.cfg": 197,
+    "yolov4-csp-x-mish.cfg": 100,
+    "yolov4-csp-x-swish-frozen.cfg": 100,
+    "yolov4-csp-x-swish.cfg": 100,
     "yolov4-p6.cfg": 128,
+    "yolov4x-mish.cfg": 100,
 }
 """Millions of parameters of those that are not run here."""
 
@@ -57,7 +63,7 @@ class NoArrays(type(backends.create("numpy"))):  # type: ignore[misc]
 @pytest.fixture(scope="module")
 def memory() -> np.ndarray:
     """Room for the largest network that is run here."""
-    return np.empty(2_500_000_000, np.uint8)
+    return np.empty(2_000_000_000, np.uint8)
 
 
 @pytest.fixture
@@ -110,7 +116,7 @@ def test_builds_without_allocating(shared, name):
     assert all(layer.output_shape is not None and min(layer.output_shape) > 0 for layer in built.layers)
     parameters = sum(parameter.size for layer in built.layers for parameter in layer.parameters())
     assert parameters > 1000
-    assert (parameters > 110e6) == (name in HEAVIEST)
+    assert HEAVIEST.get(name, 0) == (round(parameters / 1e6) if parameters > 90e6 else 0)
     assert sum(layer.operations() for layer in built.layers) > 0
 
 

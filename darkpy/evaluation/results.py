@@ -23,7 +23,7 @@ from darkpy.config.data_files import DESCRIPTION_ENDINGS, EVALUATIONS, read_data
 from darkpy.data.coco import CocoDataset, category_numbers, image_numbers, to_pixels
 from darkpy.errors import InputError, Problem, suggestion
 from darkpy.evaluation.report import check_options
-from darkpy.evaluation.sweep import suppressed, sweep
+from darkpy.evaluation.sweep import check, suppressed, sweep
 from darkpy.files import atomic_write
 from darkpy.resources import find
 
@@ -87,6 +87,7 @@ def write_results(
     if form not in FORMATS:
         raise InputError(f"unknown form {form!r}; there are {', '.join(FORMATS)}{suggestion(form, FORMATS)}")
     check_options(thresh, 0, 0)
+    check(network, dataset, batch)
     base = Path(folder, name or STEMS[form])
     skipped: list[Problem] = []
     pictures = detections = 0

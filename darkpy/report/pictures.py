@@ -130,7 +130,7 @@ def _detected(
     height, width = image.shape[:2]
     there, found = [], []
     lost: Counter[str] = Counter()
-    false = []
+    false: dict[str, list[float]] = {}
     for row in np.flatnonzero(truths.picture == index).tolist():
         class_id = int(truths.class_id[row])
         words = f"{MARK} {names[class_id]}" if missed[row] else names[class_id]
@@ -141,17 +141,26 @@ def _detected(
         class_id, probability = int(predictions.class_id[row]), float(predictions.probability[row])
         words = f"{names[class_id]} {100 * probability:.0f} %"
         if not right[row]:
-            false.append(words)
+            false.setdefault(names[class_id], []).append(probability)
         words = words if right[row] else f"{MARK} {words}"
         found.append(_boxed(class_id, words, probability, predictions.box[row], width, height))
+    jpegs = [_jpeg(draw(image, boxes, probabilities=False)) for boxes in (there, found)]
+    return BadPicture(dataset.pictures[index].name, _in_words(lost, false), jpegs)
+
+
+def _in_words(lost: Counter[str], false: dict[str, list[float]]) -> str:
+    """What was missed and what is wrong, class by class: ``missed 2 × cat; wrong dog 70 %``."""
     parts = []
     if lost:
         listed = (name if times == 1 else f"{times} × {name}" for name, times in lost.items())
         parts.append(f"missed {', '.join(listed)}")
     if false:
-        parts.append(f"wrong {', '.join(false)}")
-    jpegs = [_jpeg(draw(image, boxes, probabilities=False)) for boxes in (there, found)]
-    return BadPicture(dataset.pictures[index].name, "; ".join(parts), jpegs)
+        claimed = (
+            f"{1 + len(others)} × {name} up to {100 * surest:.0f} %" if others else f"{name} {100 * surest:.0f} %"
+            for name, (surest, *others) in false.items()
+        )
+        parts.append(f"wrong {', '.join(claimed)}")
+    return "; ".join(parts)
 
 
 def _boxed(
