@@ -11,6 +11,7 @@ import pytest
 
 from darkpy import resources
 from darkpy.backends.base import CHANNEL_ACTIVATIONS, ELEMENTWISE_ACTIVATIONS
+from darkpy.backends.base_yolo import BoxMeasure
 from darkpy.backends.cuda import compiler
 from darkpy.backends.cuda.compiler import KernelError
 from tests import hostcuda
@@ -52,13 +53,19 @@ def test_every_kernel_has_a_signature(path):
     assert len(compiler.signatures(path.read_text())) == path.read_text().count("__global__") > 0
 
 
-def test_activations_have_the_numbers_that_python_gives_them():
-    def names(path: str, enum: str) -> list[str]:
-        text = (resources.folder("kernels") / path).read_text()
-        found = re.search(rf"enum {enum} {{(.*?)}}", text, re.DOTALL)
-        assert found is not None
-        return re.findall(r"\w+", found[1])
+def names(path: str, enum: str) -> list[str]:
+    """The names of an enumeration in a kernel file, in their order."""
+    text = (resources.folder("kernels") / path).read_text()
+    found = re.search(rf"enum {enum} {{(.*?)}}", text, re.DOTALL)
+    assert found is not None
+    return re.findall(r"\w+", found[1])
 
+
+def test_measures_of_boxes_have_the_numbers_that_python_gives_them():
+    assert names("boxes.cuh", "Measure") == [measure.name for measure in BoxMeasure]
+
+
+def test_activations_have_the_numbers_that_python_gives_them():
     assert names("activations.cuh", "Activation") == [name.upper() for name in ELEMENTWISE_ACTIVATIONS]
     shortened = {"NORMALIZE": "", "SOFTMAX": "_softmax", "SOFTMAX_MAXVAL": "_softmax_maxval"}
     found = names("activations.cu", "ChannelActivation")

@@ -57,7 +57,7 @@ def detector() -> None:
 @without_effect("--show-imgs", because="darkpy data preview shows augmented pictures")
 @without_effect("--mjpeg-port", because="there is no video server; see chart.png in the run folder", value=True)
 @without_effect("--chart", because="each run draws a chart of its own", value=True)
-@without_effect("--cuda-debug-sync", because="this computes on the CPU")
+@without_effect("--cuda-debug-sync", because="errors of kernels are always reported")
 def train(
     files: tuple[str, ...], data: str | None, weights: str | None, run: str | None, quiet: bool, **settings: Any
 ) -> None:

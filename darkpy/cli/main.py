@@ -15,6 +15,7 @@ from darkpy.cli.data_tools import COMMANDS as DATA_TOOLS
 from darkpy.cli.detect import detect
 from darkpy.cli.detector import detector
 from darkpy.cli.evaluation import COMMANDS as EVALUATION
+from darkpy.cli.gpu import gpu
 from darkpy.cli.init import calc_anchors, init
 from darkpy.cli.net import net
 from darkpy.cli.report import report
@@ -61,6 +62,7 @@ cli.add_command(detector)
 cli.add_command(detect)
 cli.add_command(classifier)
 cli.add_command(net)
+cli.add_command(gpu)
 cli.add_command(data)
 cli.add_command(init)
 cli.add_command(weights)

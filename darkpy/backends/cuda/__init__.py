@@ -13,6 +13,7 @@ from darkpy.backends.cuda.on_host import OnHostOperations
 from darkpy.backends.cuda.optimizers import OptimizerOperations
 from darkpy.backends.cuda.rearranging import RearrangingOperations
 from darkpy.backends.cuda.softmax import SoftmaxOperations
+from darkpy.backends.cuda.yolo import YoloOperations
 
 __all__ = ["CudaBackend"]
 
@@ -24,6 +25,7 @@ class CudaBackend(
     RearrangingOperations,
     SoftmaxOperations,
     OptimizerOperations,
+    YoloOperations,
     OnHostOperations,
 ):
     """float32, pictures channels last in memory."""

@@ -34,9 +34,6 @@ WRITTEN: dict[str, tuple[str, ...]] = {
     "response_norm_forward": ("norms", "out"),
     "unit_length_backward": ("grad_x",),
     "unit_length_forward": ("out",),
-    "yolo_boxes": (),
-    "yolo_forward": ("out",),
-    "yolo_loss": ("grad",),
 }
 
 

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from darkpy.errors import ConfigError
+from tests import layer_checks
+
+LINEAR = "[convolutional]\nfilters=3\nsize=1\nactivation=linear\n"
+
+
+def network(keys: str = "", **options):
+    return layer_checks.network(LINEAR + f"[dropout]\n{keys}[cost]\n", (3, 20, 20), training=True, **options)
+
+
+def passed(built) -> np.ndarray:
+    """What the layer made of each value of its input, as a factor."""
+    return np.asarray(built.layers[1].output) / np.asarray(built.layers[0].output)
+
+
+@pytest.mark.parametrize("probability", [0.2, 0.75])
+def test_values_are_dropped_or_grow(probability):
+    built = network(f"probability={probability}\n")
+    built.forward(layer_checks.pictures(built, 2))
+    factors = passed(built)
+    dropped = np.isclose(factors, 0)
+    assert np.isclose(factors[~dropped], 1 / (1 - probability)).all()
+    assert abs(dropped.mean() - probability) < 0.05  # of 2400
+
+
+def test_what_is_dropped_depends_on_the_seed_the_pictures_seen_and_the_layer():
+    def pattern(seed: int = 0, seen: int = 0, before: str = "") -> bytes:
+        built = layer_checks.network(before + LINEAR + "[dropout]\n[cost]\n", (3, 20, 20), training=True, seed=seed)
+        built.seen = seen
+        built.forward(layer_checks.pictures(built, 2))
+        out, x = (np.asarray(layer.output) for layer in (built.layers[-2], built.layers[-3]))
+        return (out / x == 0).tobytes()
+
+    assert pattern() == pattern()
+    assert len({pattern(), pattern(seed=1), pattern(seen=64), pattern(before="[empty]\n")}) == 4
+
+
+def test_the_gradient_is_dropped_likewise():
+    built = network("probability=.5\n")
+    built.forward(layer_checks.pictures(built, 2))
+    factors = passed(built)
+    built.backward(np.asarray(built.layers[1].output) - 1)
+    np.testing.assert_allclose(built.layers[0].grad_output, factors, atol=1e-12)
+
+
+def test_nothing_happens_at_inference():
+    built = layer_checks.network(LINEAR + "[dropout]\n", keep_outputs=True)
+    built.forward(layer_checks.pictures(built, 2))
+    assert np.shares_memory(built.layers[0].output, built.layers[1].output)
+
+
+def test_a_frozen_layer_drops_nothing():
+    built = layer_checks.network(
+        LINEAR + "[dropout]\n" + LINEAR + "stopbackward=1\n" + LINEAR + "[cost]\n", training=True
+    )
+    built.forward(layer_checks.pictures(built, 2))
+    np.testing.assert_array_equal(built.layers[0].output, built.layers[1].output)
+
+
+def test_not_everything_can_be_dropped():
+    with pytest.raises(ConfigError, match="probability=1: it is greater than 0.999"):
+        network("probability=1\n")
