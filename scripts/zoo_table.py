@@ -207,11 +207,11 @@ def train(network: Network) -> list[str]:
         output = np.asarray(layer.output)
         if output.shape != (network.batch, *(layer.output_shape or ())) or not np.isfinite(output).all():
             wrong.append(f"layer {layer.index} [{layer.name}] has an output of {output.shape}, or one not finite")
-    reached = [network.layers[index] for index in network._with_gradient]
     for slot, values in zip(network.parameters.slots, before):
         has_changed = not np.array_equal(sample(network, slot), values)
         has_gradient = network.parameters.gradients[slot.start : slot.stop].any()
-        if (slot.layer in reached and not (has_changed and has_gradient)) or (slot.layer.frozen and has_changed):
+        is_reached = slot.layer.grad_output is not None
+        if (is_reached and not (has_changed and has_gradient)) or (slot.layer.frozen and has_changed):
             change = "has changed" if has_changed else "has not changed"
             wrong.append(f"layer {slot.layer.index} [{slot.layer.name}] {slot.parameter.name} {change}")
     return wrong
@@ -231,14 +231,17 @@ def keep_statistics(network: Network, before: np.ndarray) -> None:
     hundreds of layers magnified to the size of the rest.
     """
     statistics = network.parameters.statistics
-    statistics += (1 / ROLLING_MOMENTUM - 1) * (statistics - before)
     slots = {(slot.layer.index, slot.parameter.name): slot for slot in network.parameters.statistic_slots}
     for (index, name), slot in slots.items():
+        part = slice(slot.start, slot.stop)
+        batch = before[part] + (statistics[part] - before[part]) / ROLLING_MOMENTUM
         if name == "rolling_variance" and not slot.layer.frozen:
             of_mean = slots[index, "rolling_mean"]
             mean = slice(of_mean.start, of_mean.stop)
-            statistics[slot.start : slot.stop] += (statistics[mean] - before[mean]) ** 2
+            statistics[part] = batch + ((statistics[mean] - before[mean]) / ROLLING_MOMENTUM) ** 2
             statistics[mean] = before[mean]
+        elif isinstance(slot.layer, RecurrentLayer):
+            statistics[part] = before[part]
 
 
 # Measuring ---------------------------------------------------------------------------------------------------------

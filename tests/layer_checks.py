@@ -140,20 +140,31 @@ def check_memory_plan(text: str, shape: Shape = (3, 6, 5)) -> None:
 
 def check_memory_plan_of_training(text: str, shape: Shape = (3, 6, 5), time_steps: int = 1) -> None:
     """Sharing memory changes no gradient, and every gradient is made of what was computed in the same pass."""
-    text += "" if any(layer.is_head for layer in network(text, shape).layers) else "\n[cost]\n"
+    text = with_loss(text, shape)
     found = []
     for keep in (True, False):
         built = network(text, shape, training=True, time_steps=time_steps, keep_gradients=keep)
-        spoil(built)
-        built.zero_gradients()
-        for seed in (1, 2):
-            built.forward(pictures(built, built.batch, seed))
-            cost = built.backward(truth_for(built, seed))
-            assert cost is not None and np.isfinite(cost)
-        found.append(built.parameters.gradients.copy())
+        found.append(gradients(built))
         assert built._arena_bytes == built.memory_plan().arena
-    assert np.isfinite(found[0]).all()
     np.testing.assert_array_equal(*found)
+
+
+def with_loss(text: str, shape: Shape) -> str:
+    """The sections, and a loss if there is none among them."""
+    return text if any(layer.is_head for layer in network(text, shape).layers) else text + "\n[cost]\n"
+
+
+def gradients(built: Network) -> np.ndarray:
+    """Those of all parameters after two passes, which must be finite."""
+    spoil(built)
+    built.zero_gradients()
+    for seed in (1, 2):
+        built.forward(pictures(built, built.batch, seed))
+        cost = built.backward(truth_for(built, seed))
+        assert cost is not None and np.isfinite(cost)
+    found: np.ndarray = built.parameters.gradients.copy()
+    assert np.isfinite(found).all()
+    return found
 
 
 def truth_for(built: Network, seed: int) -> Any:
@@ -206,12 +217,17 @@ def _assert_near(found, expected, label: str) -> None:
 
 
 def check_resize(text: str, shape: Shape, larger: Shape) -> None:
-    """A network resized gives what a fresh one of that size gives."""
+    """A network resized gives what a fresh one of that size gives, in training too."""
     resized, fresh = network(text, shape), network(text, larger)
     resized.forward(pictures(resized, 2))
     resized.resize(larger[2], larger[1])
     x = pictures(fresh, 2)
     np.testing.assert_array_equal(np.array(resized.forward(x)), np.array(fresh.forward(x)))
+    text = with_loss(text, shape)
+    resized, fresh = network(text, shape, training=True), network(text, larger, training=True)
+    gradients(resized)
+    resized.resize(larger[2], larger[1])
+    np.testing.assert_array_equal(gradients(resized), gradients(fresh))
 
 
 def check_weights_round_trip(text: str, shape: Shape, folder: Path) -> None:

@@ -23,6 +23,9 @@ FOLDER = SHARED / "zoo"
 CFGS = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.cfg"))
 SCRIPT = runpy.run_path(str(Path(__file__).resolve().parents[1] / "scripts" / "zoo_table.py"))
 
+ROWS = SCRIPT["read"]()[0]
+"""The table in docs/zoo.md."""
+
 HEAVIEST = {
     "cspx-p7-mish-omega.cfg": 159,
     "cspx-p7-mish.cfg": 277,
@@ -108,6 +111,7 @@ def blueprint(path: Path) -> Blueprint:
 def test_they_are_all_there(shared):
     assert len(CFGS) == 95
     assert set(HEAVIEST) <= set(CFGS)
+    assert set(ROWS) == set(CFGS)
 
 
 @pytest.mark.parametrize("name", CFGS)
@@ -116,8 +120,11 @@ def test_builds_without_allocating(shared, name):
     assert all(layer.output_shape is not None and min(layer.output_shape) > 0 for layer in built.layers)
     parameters = sum(parameter.size for layer in built.layers for parameter in layer.parameters())
     assert parameters > 1000
+    operations = sum(layer.operations() for layer in built.layers)
     assert HEAVIEST.get(name, 0) == (round(parameters / 1e6) if parameters > 90e6 else 0)
-    assert sum(layer.operations() for layer in built.layers) > 0
+    assert ROWS[name]["parameters"] == f"{parameters / 1e6:.2f}"
+    assert ROWS[name]["operations"] == f"{operations / 1e9:.2f}"
+    assert all(ROWS[name][key] for key in SCRIPT["MEASURED"])
 
 
 @pytest.mark.parametrize("name", PUBLISHED_WEIGHTS)

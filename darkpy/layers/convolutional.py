@@ -58,18 +58,18 @@ class Convolutional(Layer):
         binary: bool = option(False, help="1 computes with the signs of the weights")
 
         ineffective = {
-            "bin_output": "outputs are kept in full precision",
+            "bin_output": "outputs are kept in full; a layer with xnor=1 behind it sees the same signs",
             "flipped": "weights are stored filter by filter",
             "dot": "Darknet reads it and does not use it",
             "stream": "layers run one after the other",
             "wait_stream": "layers run one after the other",
-            "grad_centr": "Darknet's CPU code ignores it",
-            "reverse": "Darknet's CPU code ignores it",
-            "coordconv": "Darknet's CPU code ignores it",
+            "grad_centr": "gradients are as they are; so are they in Darknet's CPU code",
+            "reverse": "gradients are as they are; so are they in Darknet's CPU code",
             "angle": "it belongs to sway=, rotate=, stretch= and stretch_sway=",
         }
         refused = {
             "assisted_excitation": "outputs are not raised where objects are; no published cfg asks for it",
+            "coordconv": "a filter does not see where it is; Darknet's CUDA code only, no published cfg asks for it",
             "sway": NO_ENSEMBLES,
             "rotate": NO_ENSEMBLES,
             "stretch": NO_ENSEMBLES,

@@ -41,7 +41,10 @@ class MaxPool(Layer):
         out_channels: int = option(1, minimum=1, help="maxpool_depth: number of output channels")
         antialiasing: int = antialiasing_option()
 
-        ineffective = {"maxpool_zero_nonmax": "Darknet's CPU code ignores it"}
+        refused = {
+            "maxpool_zero_nonmax": "values that are not the largest around them are not set to 0; Darknet's CUDA code "
+            "only, no published cfg asks for it"
+        }
 
     winners: Any = None
     sharp: Any = None

@@ -25,7 +25,10 @@ class Route(Layer):
         groups: int = option(1, minimum=1, help="parts the channels of each input are divided into")
         group_id: int = option(0, minimum=0, help="which of these parts is taken, from 0")
 
-        ineffective = {"stream": "layers run one after the other"}
+        ineffective = {
+            "stream": "layers run one after the other",
+            "wait_stream": "layers run one after the other",
+        }
 
     def find_sources(self) -> list[int]:
         """The layers named."""

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from errno import EACCES
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from darkpy.config.data_files import DataDescription, read_data
+from darkpy.detection import detection_heads
+from darkpy.errors import NotFinite
+from darkpy.network import Network
 from darkpy.summary import layer_rows
 from darkpy.training import text
 from darkpy.training.callback import Callback, Measured, Outcome
@@ -87,6 +93,7 @@ def train(
 
 def conduct(job: Prepared, folder: RunFolder, progress: Progress, state: State | None = None) -> TrainingResult:
     """Train what was prepared, from ``state`` on if the network was restored from one."""
+    _warm_up(job, progress)
     began = time.perf_counter()
     folder.backups = _backups(job, progress)
     _say_what_is_trained(progress, job)
@@ -117,6 +124,20 @@ def conduct(job: Prepared, folder: RunFolder, progress: Progress, state: State |
     problems.conclude()
     _say_how_it_went(progress, result, part)
     return result
+
+
+def _warm_up(job: Prepared, progress: Progress) -> None:
+    """Get over with what a detector's first step on this machine would wait for: a copy's step with black pictures."""
+    network = job.network
+    is_detector = len(detection_heads(network)) == len(network.heads)
+    if network.backend.first_use is None or not is_detector or network.options.time_steps > 1:
+        return
+    progress.message(network.backend.first_use)
+    config = job.config.with_net(batch=2, subdivisions=1, sequential_subdivisions=1)
+    copy = Network(config, training=True, keep_gradients=False, device=network.backend.name)
+    black = np.zeros((2, network.channels, network.height, network.width), np.float32)
+    with suppress(NotFinite):  # then the training itself will say so
+        copy.train_batch(black, [np.array([[0, 0.5, 0.5, 0.5, 0.5]], np.float32)] * 2)
 
 
 class Part:
