@@ -23,6 +23,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("data/tiny.yaml").rename("data/my.yaml")
     lists = Path("data/my.yaml").read_text()
     Path("my.yaml").write_text(lists.replace("train.txt", "data/train.txt").replace("val.txt", "data/val.txt"))
+    Path("my.data").write_text("classes=2\ntrain=data/train.txt\nvalid=data/val.txt\nnames=data/my.names\n")
+    Path("data/my.names").write_text("bright\ndark\n")
     shutil.copy("pictures/0.png", "picture.png")
     for number, labels in enumerate(sorted(Path("pictures").glob("*.txt"))):  # anchors need objects of several sizes
         class_id, x, y, width, height = map(float, labels.read_text().split())
@@ -31,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("page, count", [("it-does-not-learn.md", 5), ("coming-from-ultralytics.md", 5)])
+@pytest.mark.parametrize("page, count", [("it-does-not-learn.md", 5), ("coming-from-ultralytics.md", 5), ("coming-from-darknet.md", 8)])
 def test_commands(folder: Path, page: str, count: int) -> None:
     lines = commands(page)
     assert len(lines) == count
