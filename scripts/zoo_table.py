@@ -70,6 +70,9 @@ SAMPLED = 4096  # values of a parameter that are looked at before and after
 TIMED_SECONDS = 2.0
 TIMED_RUNS = 20
 SHORTEST, LONGEST = 2, 32  # steps in time of a sequence that is tried, at the smallest size and otherwise
+REASONS = {"parse_shortcut: Assertion": "its [shortcut] adds layers of one size only"}
+"""Parts of what Darknet says last, in other words."""
+
 FLOATS = ctypes.POINTER(ctypes.c_float)
 
 DEFECTS = {"relu6": ("relu", " (relu in the place of relu6, which is 0 everywhere in Darknet's CPU code)")}
@@ -228,20 +231,18 @@ def keep_statistics(network: Network, before: np.ndarray) -> None:
 
     They were ``before``, and took a tenth of the batch's. The mean becomes what it was, not the batch's, and the
     variance is taken about that: else all that the pictures have in common would be subtracted, and the rounding of
-    hundreds of layers magnified to the size of the rest.
+    hundreds of layers magnified to the size of the rest. Where several batches went in, as in the steps of a sequence,
+    all stays as it was.
     """
     statistics = network.parameters.statistics
+    change = (statistics - before) / ROLLING_MOMENTUM
+    statistics[:] = before
+    several_times = [layer.parameters_of for layer in network.layers]
     slots = {(slot.layer.index, slot.parameter.name): slot for slot in network.parameters.statistic_slots}
     for (index, name), slot in slots.items():
-        part = slice(slot.start, slot.stop)
-        batch = before[part] + (statistics[part] - before[part]) / ROLLING_MOMENTUM
-        if name == "rolling_variance" and not slot.layer.frozen:
-            of_mean = slots[index, "rolling_mean"]
-            mean = slice(of_mean.start, of_mean.stop)
-            statistics[part] = batch + ((statistics[mean] - before[mean]) / ROLLING_MOMENTUM) ** 2
-            statistics[mean] = before[mean]
-        elif isinstance(slot.layer, RecurrentLayer):
-            statistics[part] = before[part]
+        if name == "rolling_variance" and slot.layer not in several_times:
+            mean = slots[index, "rolling_mean"]
+            statistics[slot.start : slot.stop] += change[slot.start : slot.stop] + change[mean.start : mean.stop] ** 2
 
 
 # Measuring ---------------------------------------------------------------------------------------------------------
@@ -288,11 +289,12 @@ def compare(config: Config, statistics: np.ndarray, library: Path, memory: int) 
     passes = 2 if network.memories() else 1
     for _ in range(passes):
         network.forward(x)
-    layers = [layer for layer in network.layers if layer.name != "cost" and not layer.is_identity(False)]
+    with_output = [layer for layer in network.layers if layer.name != "cost"]
+    layers = [layer for layer in with_output if not layer.is_identity(False)]
     heads = {layer.index: np.array(layer.output) for layer in layers if layer.is_head or layer is layers[-1]}
     with tempfile.TemporaryDirectory() as folder:
         network.save_weights(Path(folder, "net.weights"))
-        given, result = loadable(config, network, layers[-1].index)
+        given, result = loadable(config, network, with_output[-1].index)
         write_cfg(given, Path(folder, "net.cfg"))
         job = Job(library, Path(folder), x, passes, result, [(layer.index, layer.outputs) for layer in layers])
         try:
@@ -410,7 +412,8 @@ def outputs_of_darknet(job: Job) -> Iterator[Iterator[np.ndarray]]:
         process.join()
         lines = (job.folder / "darknet.log").read_text(errors="replace").splitlines()
         last = next((line.strip() for line in reversed(lines) if line.strip()), "")
-        raise ChildProcessError(f"Darknet ended with status {process.exitcode}: {last}") from None
+        reason = next((REASONS[part] for part in REASONS if part in last), last)
+        raise ChildProcessError(f"no: Darknet ended with status {process.exitcode}: {reason}") from None
     process.join()
 
 
@@ -419,7 +422,6 @@ def run_darknet(job: Job, sender: Connection) -> None:
     with (job.folder / "darknet.log").open("w") as log:
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
-    os.chdir(job.library)
     darknet = Darknet(job.library / "libdarknet.so", job.folder / "net.cfg", job.folder / "net.weights")
     for _ in range(job.passes):
         result = darknet.predict(job.x)
@@ -503,10 +505,11 @@ The network files that come with Darknet (AlexeyAB's, revision 59596d78), each a
 statistics. BFLOPs are counted as Darknet does, for one picture. Memory is what darkpy plans and takes: at inference for
 one picture, in training for the cfg's own mini-batch, which is batch / subdivisions, times `time_steps`. The forward
 pass is that of one picture at the cfg's size. "Trained at" is the input size and the number of pictures of an update
-that was tried: loss, outputs and parameters finite, everything that should learn changed. The comparison is at
-the cfg's size, unless another is named, with the same random parameters and input: "one layer" is the largest
-difference of any layer's output when its inputs are Darknet's own, as a part of its largest value; "heads" is the
-largest difference of the heads' and the last layer's outputs, into which the rounding of all layers has gone.
+that was tried: loss, outputs and parameters finite, everything that should learn changed. The comparison is at the
+cfg's size, unless another is named, with the same random parameters and input: "one layer" is the largest difference of
+any layer's output when its inputs are Darknet's own, as a part of its largest value; "heads" is the largest difference
+of the heads' and the last layer's outputs, into which the rounding of all layers has gone. That is more where random
+parameters let the numbers grow (yolov7x), and where the sign of a number near 0 is all that counts (xnor).
 
 """
 
@@ -583,7 +586,10 @@ def main(
     folder: Path, darknet: Path | None, time_only: bool, patterns: tuple[str, ...], missing: bool, memory: float
 ) -> None:
     """Measure the cfgs below FOLDER and write docs/zoo.md."""
-    paths = {str(path.relative_to(folder)): path for path in folder.rglob("*.cfg")}
+    paths = {str(path.relative_to(folder)): path.resolve() for path in folder.rglob("*.cfg")}
+    if darknet is not None:
+        darknet = darknet.resolve()
+        os.chdir(darknet)  # the files of classes in data/ are found from there
     old, stamps = read()
     rows = {name: computed(path, name) for name, path in paths.items()}
     for name, row in rows.items():
@@ -615,7 +621,7 @@ def measured(path: Path, time_only: bool, darknet: Path | None, memory: int) -> 
     if not time_only:
         row["trained"], wrong, statistics = try_training(config, memory)
         if darknet is not None:
-            row |= compare(config, statistics, darknet.resolve(), memory)
+            row |= compare(config, statistics, darknet, memory)
     return row, wrong
 
 

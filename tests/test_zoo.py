@@ -124,6 +124,7 @@ def test_builds_without_allocating(shared, name):
     assert HEAVIEST.get(name, 0) == (round(parameters / 1e6) if parameters > 90e6 else 0)
     assert ROWS[name]["parameters"] == f"{parameters / 1e6:.2f}"
     assert ROWS[name]["operations"] == f"{operations / 1e9:.2f}"
+    assert all(ROWS[name][key] for key in ("forward", "trained", "compared"))
 
 
 @pytest.mark.parametrize("name", PUBLISHED_WEIGHTS)
