@@ -371,6 +371,8 @@ class Network:
         self._prepare(len(x))
         self._has_loss = False
         self.graph.seen = self.seen
+        last = self.options.max_batches
+        self.graph.progress = self.iteration / last if last else 1.0
         self.graph.seed = self.seed
         with self.backend.running():
             for layer in self.layers:

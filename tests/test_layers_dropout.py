@@ -65,3 +65,55 @@ def test_a_frozen_layer_drops_nothing():
 def test_not_everything_can_be_dropped():
     with pytest.raises(ConfigError, match="probability=1: it is greater than 0.999"):
         network("probability=1\n")
+
+
+def blocks(keys: str, progress: float = 1.0, pictures: int = 8) -> np.ndarray:
+    """The factors of a network trained that far, by the pictures seen."""
+    built = network(f"probability=.9\ndropblock=1\n{keys}")
+    built.seen = int(progress * built.options.max_batches * built.options.batch)
+    built.forward(layer_checks.pictures(built, pictures))
+    return passed(built)
+
+
+@pytest.mark.parametrize(
+    "keys, progress, side",
+    [
+        ("", 1.0, 7),
+        ("dropblock_size_abs=50\n", 1.0, 20),
+        ("dropblock_size_rel=.25\n", 1.0, 5),
+        ("dropblock_size_abs=3\ndropblock_size_rel=.9\n", 1.0, 3),
+        ("dropblock_size_abs=10\n", 0.5, 5),
+    ],
+)
+def test_blocks_are_squares_of_their_size(keys, progress, side):
+    """At most one in a channel; the rest of a picture makes up for all of its blocks."""
+    found = 0
+    for picture in blocks(keys, progress):
+        dropped = picture == 0
+        assert dropped.all() or np.allclose(picture[~dropped], 1 / (1 - dropped.mean()))
+        for channel in dropped:
+            y, x = np.nonzero(channel)
+            if len(y):
+                found += 1
+                assert (len(y), np.ptp(y), np.ptp(x)) == (side**2, side - 1, side - 1)
+    assert found > 0
+
+
+def test_blocks_grow_over_the_training():
+    assert not (blocks("", progress=0.0) == 0).any()
+    assert (blocks("dropblock_size_abs=4\n", 0.5) == 0).mean() < (blocks("dropblock_size_abs=4\n", 0.9) == 0).mean()
+
+
+def test_blocks_are_as_frequent_as_asked_for():
+    """A channel has one if any of its positions starts one."""
+    dropped = blocks("dropblock_size_abs=10\n", pictures=200) == 0
+    expected = 1 - (1 - 0.9 / 10**2) ** (20 * 20)
+    assert abs(dropped.any(axis=(2, 3)).mean() - expected) < 0.04  # of 600 channels
+
+
+def test_the_gradient_is_dropped_in_the_same_blocks():
+    built = network("probability=.9\ndropblock=1\n")
+    built.seen = built.options.max_batches * built.options.batch
+    built.forward(layer_checks.pictures(built, 4))
+    built.backward(np.asarray(built.layers[1].output) - 1)
+    np.testing.assert_allclose(built.layers[0].grad_output, passed(built), atol=1e-12)

@@ -86,6 +86,7 @@ class Graph:
     warnings: list[Problem] = field(default_factory=list)
     net_options: Any = None
     seen: int = 0
+    progress: float = 0.0
     seed: int = 0
     time_steps: int = 1
 
