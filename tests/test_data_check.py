@@ -147,6 +147,15 @@ def test_labels_that_cannot_be_used(folder):
     assert report.splits["train"].bad == {0, 2} and report.splits["train"].unreadable == 0
 
 
+def test_boxes_that_leave_the_picture(folder):
+    (folder / "set/a.txt").write_text("0 .9 .5 .2375 .5\n0 .9 .5 .3 .5\n1 .5 .1 .2 .5\n")
+    report = look()
+    assert texts(report) == [  # the picture is 40 x 20; half a pixel is rounding
+        "set/a.txt:2  the box leaves the picture by 2 pixels, and is cut at the border",
+        "set/a.txt:3  the box leaves the picture by 3 pixels, and is cut at the border",
+    ]
+
+
 def test_boxes_too_small_for_the_network_are_remarked(folder):
     (folder / "set/a.txt").write_text("0 .5 .5 .5 .5\n\n1 .5 .5 .5 .03\n")
     report = look()
@@ -158,7 +167,17 @@ def test_boxes_too_small_for_the_network_are_remarked(folder):
 def test_labels_without_pictures_are_remarked(folder):
     (folder / "set/lost.txt").write_text("0 .5 .5 .5 .5\n")
     (folder / "set/classes.txt").write_text("cat\ndog\n")
+    (folder / "set/notes.txt").write_text("0 .5 .5 .5 .5", encoding="utf-16")
     assert [str(remark) for remark in look().remarks][-1] == "labels without a picture  set/lost.txt"
+
+
+def test_labels_of_pictures_in_a_list_are_not_without_picture(folder):
+    np.save(folder / "set/array.npy", np.zeros((20, 40, 3), np.uint8))
+    (folder / "set/array.txt").write_text("1 .5 .5 .5 .5\n")
+    (folder / "train.txt").write_text(f"{folder / 'set/a.jpg'}\nset/b.jpg\nset/c.jpg\nset/array.npy\nset/a.jpg\n")
+    report = look()
+    assert texts(report) == ["set/a.jpg  is listed again"]
+    assert not any("labels without" in str(remark) for remark in report.remarks)
 
 
 def test_voc(folder):

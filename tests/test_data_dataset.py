@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from darkpy.data.dataset import NoSuchSplit, open_dataset, open_splits, written_path
+from darkpy.data.dataset import NoSuchSplit, open_dataset, open_splits
+from darkpy.data.paths import written_path
 from darkpy.errors import ConfigError, DataError
 
 
@@ -81,6 +82,24 @@ def test_missing_pictures_of_a_list_are_reported_with_their_line(folder):
     assert len(dataset) == 1
     assert [problem.where for problem in dataset.problems] == ["list.txt:1", "list.txt:4"]
     assert dataset.problems[0].message == "gone.png: no such picture"
+
+
+def test_paths_from_windows(folder):
+    picture(folder / "set" / "a.png", BOX)
+    picture(folder / "set" / "b.png", BOX)
+    (folder / "list.txt").write_bytes(b"set\\a.png\r\nC:\\set\\b.png\r\n")
+    dataset = open_dataset("list.txt", names=["x", "y"])
+    assert [path.name for path in dataset.pictures] == ["a.png"] and len(dataset.boxes(0)) == 1
+    assert "C:\\set\\b.png: no such picture; it begins with a drive of Windows" in str(dataset.problems[0])
+    (folder / "list.txt").write_text("set/a.png\n", encoding="utf-16")
+    with pytest.raises(DataError, match=r"list\.txt  is text in UTF-16"):
+        open_dataset("list.txt", names=["x", "y"])
+
+
+def test_labels_that_cannot_be_read_name_no_classes(folder):
+    picture(folder / "set" / "a.png", "2 .5 .5 .5 .5\n")
+    (folder / "set" / "b.txt").write_text("7 .5 .5 .5 .5\n", encoding="utf-16")
+    assert open_dataset("set").names == ["0", "1", "2"]
 
 
 def test_a_list_without_pictures_is_an_error_with_all_reasons(folder):

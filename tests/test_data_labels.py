@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from darkpy.data.labels import (
@@ -18,6 +18,7 @@ from darkpy.data.labels import (
     read_voc_size,
     voc_lines,
 )
+from darkpy.data.paths import is_utf_16
 from darkpy.errors import DataError, Problem
 
 # Where labels are ---------------------------------------------------------------------------------------------
@@ -90,8 +91,11 @@ def test_harmless_oddities(tmp_path, content):
     "line, message",
     [
         ("0 .5 .5 .5", "expected 5 numbers (class cx cy w h), found 4"),
-        ("0 .5 .5 .5 .5 .9", "found 6"),
-        ("cat .5 .5 .5 .5", "found 'cat .5 .5 .5 .5'"),
+        ("0 .5 .5 .5 .5 .9", "found 6; a detector's probability is no part of a label"),
+        ("0 .1 .1 .2 .1 .2 .2", "found 7; outlines cannot be read, only boxes"),
+        ("cat .5 .5 .5 .5", "found 'cat .5 .5 .5 .5'; the class is a number counted from 0, not the name 'cat'"),
+        ("0,.5,.5,.5,.5", "found 1; between numbers are spaces, and fractions have a point"),
+        ("0 0,5 0,5 0,5 0,5", "fractions have a point"),
         ("3 .5 .5 .5 .5", "class 3 is not one of the 3 classes, 0 to 2"),
         ("-1 .5 .5 .5 .5", "class -1 is not one"),
         ("0.5 .5 .5 .5 .5", "class 0.5 is not a whole number"),
@@ -119,10 +123,14 @@ def test_rounding_above_one_is_cut(tmp_path):
 def test_label_files_that_cannot_be_read(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         read_labels(tmp_path, 3, [])
+    (tmp_path / "a.txt").write_text("0 .5 .5 .5 .5\n", encoding="utf-16")
+    with pytest.raises(DataError, match=r"a\.txt  is text in UTF-16; save it as UTF-8"):
+        read_labels(tmp_path / "a.txt", 3, [])
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_give_boxes_or_problems(tmp_path_factory, content):
+    assume(not is_utf_16(content))
     boxes, _ = read(tmp_path_factory.getbasetemp(), content)
     for kind, x, y, w, h in boxes:
         assert kind in (0, 1, 2) and 0 < x <= 1 and 0 < y <= 1 and 0 < w <= 1 and 0 < h <= 1

@@ -105,6 +105,7 @@ def encoded(suffix: str) -> bytes:
         ("half.png", encoded(".png")[:2000], "cut short after 2,000 bytes"),
         ("header.jpg", encoded(".jpg")[:100], "cut short after 100 bytes"),
         ("text.jpg", b"<html>not found</html>", "not a picture"),
+        ("float.tif", cv2.imencode(".tif", np.zeros((4, 4, 3), np.float32))[1].tobytes(), "values of type float32"),
         ("half.bmp", encoded(".bmp")[:2000], "damaged"),
     ],
 )

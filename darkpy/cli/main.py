@@ -74,6 +74,8 @@ for spelling in DARKNET_SPELLINGS:
 
 def run() -> None:
     """The entry point. A reader that stops reading, as in ``darkpy net help | head``, is no error worth a word."""
+    # What is wrong with a picture is said once, and by darkpy; OpenCV reads this when it is first needed.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     for stream in (sys.stdout, sys.stderr):
         # A class name that the terminal's encoding lacks is no reason to fail.
         with suppress(AttributeError):

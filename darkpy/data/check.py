@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from darkpy.boxes import centers_to_corners
 from darkpy.data.anchors import Coverage, coverage, find_anchors, input_shapes
 from darkpy.data.dataset import SPLIT_FOLDERS, Dataset, NoSuchSplit, open_dataset
-from darkpy.data.labels import annotation_path, label_lines, label_path
+from darkpy.data.labels import LARGEST_OVERHANG, annotation_path, label_lines, label_path
 from darkpy.data.pictures import SUFFIXES, read_picture
 from darkpy.data.workers import in_background, thread_count
 from darkpy.errors import DataError, Problem
@@ -223,6 +224,7 @@ def _look(dataset: Dataset, target: Target, index: int) -> _Looked:
     if labels.usable:
         problems += _wrong_size(dataset, index, size)
         problems += _same_objects(dataset, index, labels.boxes)
+        problems += _overhanging(dataset, index, size)
         small = _too_small(dataset, index, shapes, target)
     return _Looked(index, digest, labels.boxes, shapes, tuple(problems), tuple(small))
 
@@ -258,6 +260,22 @@ def _same_objects(dataset: Dataset, index: int, boxes: NDArray[np.float32]) -> l
     return [
         Problem(dataset.where(index, row), f"is the same object as {dataset.where(index, int(firsts[row]))}")
         for row in np.flatnonzero(firsts != np.arange(len(boxes))).tolist()
+    ]
+
+
+def _overhanging(dataset: Dataset, index: int, size: tuple[int, int] | None) -> list[Problem]:
+    """Boxes of text files that leave the picture; those of VOC and COCO are cut, and reported, where they are read."""
+    boxes = dataset.boxes(index)
+    if size is None or not len(boxes):
+        return []
+    corners = centers_to_corners(boxes[:, 1:])
+    beyond = np.maximum(-corners[:, :2], corners[:, 2:] - 1) * np.array(size)
+    return [
+        Problem(
+            dataset.where(index, row),
+            f"the box leaves the picture by {beyond[row].max():.0f} pixels, and is cut at the border",
+        )
+        for row in np.flatnonzero((beyond > LARGEST_OVERHANG).any(axis=1)).tolist()
     ]
 
 
@@ -298,7 +316,7 @@ class _Checker:
             return []
         self.report.splits[name].repeated += 1
         other, this = self.report.splits[split].dataset.pictures[index], self._picture(name, found.index)
-        what = "is listed again" if other == this else f"is the same picture as {other}"
+        what = "is listed again" if other.absolute() == this.absolute() else f"is the same picture as {other}"
         of = f", of {split}: what is learned must not be measured" if split != name else ""
         return [Problem(str(this), f"{what}{of}")]
 
@@ -352,18 +370,31 @@ def _without_picture(datasets: Sequence[Dataset]) -> list[Path]:
     if datasets[0].kind not in ("darknet", "voc"):
         return []
     is_voc = datasets[0].kind == "voc"
-    folders: dict[Path, set[Path]] = {}
+    beside: dict[Path, set[Path]] = {}
+    known: dict[Path, set[str]] = {}
+    spelled: dict[Path, Path] = {}
     for dataset in datasets:
         for picture in dataset.pictures:
             labels = annotation_path(picture) if is_voc else label_path(picture)
-            folders.setdefault(labels.parent, set()).add(picture.parent)
+            folder = labels.parent.absolute()
+            beside.setdefault(folder, set()).add(picture.parent)
+            known.setdefault(folder, set()).add(labels.stem)
+            spelled.setdefault(folder, labels.parent)
     lost = []
-    for folder, pictures in sorted(folders.items()):
-        stems = {path.stem for place in pictures for path in place.iterdir() if path.suffix.lower() in SUFFIXES}
-        alone = [path for path in sorted(folder.glob("*.xml" if is_voc else "*.txt")) if path.stem not in stems]
+    for folder, pictures in sorted(beside.items()):
+        found = {path.stem for place in pictures for path in place.iterdir() if path.suffix.lower() in SUFFIXES}
+        labels_there = sorted(spelled[folder].glob("*.xml" if is_voc else "*.txt"))
+        alone = [path for path in labels_there if path.stem not in found | known[folder]]
         # A text file may be anything else: a list, the names of the classes.
-        lost += [path for path in alone if is_voc or label_lines(path, datasets[0].classes)]
+        lost += [path for path in alone if is_voc or _has_labels(path, datasets[0].classes)]
     return lost
+
+
+def _has_labels(path: Path, classes: int) -> bool:
+    try:
+        return bool(label_lines(path, classes))
+    except DataError:
+        return False
 
 
 def _better_anchors(report: Report) -> list[Problem]:

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpy.boxes import centers_to_corners, clip
-from darkpy.data.dataset import SPLIT_FOLDERS, Dataset, Labels, NoSuchSplit, PixelBoxes, is_file, written_path
+from darkpy.data.dataset import SPLIT_FOLDERS, Dataset, Labels, NoSuchSplit, PixelBoxes
 from darkpy.data.labels import relative_box
+from darkpy.data.paths import is_file, no_such_picture, spellings, written_path
 from darkpy.data.pictures import read_picture
 from darkpy.errors import DataError, Problem, suggestion
 from darkpy.files import atomic_write
@@ -272,7 +273,7 @@ def _images(path: Path, content: dict[str, Any], root: Path | None, problems: li
         where = f"{path}, image {item['id']}"
         picture = find(item["file_name"])
         if picture is None:
-            problems.append(Problem(where, f"{item['file_name']}: no such picture"))
+            problems.append(Problem(where, no_such_picture(item["file_name"])))
         elif item["id"] in images:
             problems.append(Problem(where, "is listed twice; the second is left out"))
         elif picture in numbers:
@@ -294,10 +295,11 @@ class _Finder:
 
     def __call__(self, name: str) -> Path | None:
         """The path of a picture, or None if there is none."""
-        for place, folder in enumerate(self.folders):
-            if is_file(folder / name):
-                self.folders.insert(0, self.folders.pop(place))
-                return folder / name
+        for spelling in spellings(name):
+            for place, folder in enumerate(self.folders):
+                if is_file(folder / spelling):
+                    self.folders.insert(0, self.folders.pop(place))
+                    return folder / spelling
         return None
 
 

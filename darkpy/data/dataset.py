@@ -6,7 +6,6 @@ they are first asked for.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from darkpy.data.labels import (
     read_voc_size,
     voc_lines,
 )
-from darkpy.data.pictures import SUFFIXES
+from darkpy.data.paths import bases, find_below, is_file, no_such_picture, pictures_in, read_lines
 from darkpy.errors import DataError, Problem
 from darkpy.resources import find
 
@@ -363,7 +362,7 @@ def _with_pictures(
     """A data set whose pictures are in a list or a folder, and whose classes are known."""
     voc = description.kind == "voc"
     if listed.is_dir():
-        return Dataset(name, names, _pictures_in(listed), voc=voc)
+        return Dataset(name, names, pictures_in(listed), voc=voc)
     problems: list[Problem] = []
     found = _read_list(listed, description.root, problems)
     hard = _pair(found, difficult, description.root) if difficult else {}
@@ -372,14 +371,14 @@ def _with_pictures(
 
 def _pair(pictures: Sequence[Path | None], difficult: Path, root: Path) -> dict[Path, Path]:
     """Darknet's ``difficult`` list: line by line a picture whose labels are the difficult objects of ``pictures``."""
-    lines = _lines(difficult)
+    lines = read_lines(difficult)
     if len(lines) != len(pictures):
         message = f"has {len(lines)} pictures, the list of pictures to evaluate on has {len(pictures)}"
         raise DataError(message, where=str(difficult))
-    bases = _bases(difficult, root)
+    folders = bases(difficult, root)
 
     def labels(line: str) -> Path:
-        return next((path for base in bases if is_file(path := label_path(base / line))), label_path(line))
+        return next((path for base in folders if is_file(path := label_path(base / line))), label_path(line))
 
     return {picture: labels(line) for picture, (_, line) in zip(pictures, lines) if picture}
 
@@ -398,13 +397,13 @@ def _open_folder(path: Path, split: str, names: Sequence[str] | None) -> Dataset
         if (path / f"{word}.txt").is_file():
             pictures = [found for found in _read_list(path / f"{word}.txt", path, problems) if found]
         else:
-            pictures = _pictures_in(path / word) or _pictures_in(path / "images" / word)
+            pictures = pictures_in(path / word) or pictures_in(path / "images" / word)
         if pictures or problems:
             break
     else:
         if any(_has_split(path, word) for words in SPLIT_FOLDERS.values() for word in words):
             raise NoSuchSplit(f"has no {split}: the pictures to {split} with", where=str(path))
-        pictures = _pictures_in(path)
+        pictures = pictures_in(path)
     names, notes = (names, []) if names else _find_names(path, pictures)
     return Dataset(path.resolve().name, names, pictures, problems=problems, notes=notes)
 
@@ -437,72 +436,39 @@ def _open_voc(
         error = NoSuchSplit if listed is None else DataError
         raise error(f"has no list of pictures for {split}; looked for {looked}", where=str(root))
     else:
-        pictures = _pictures_in(root / "JPEGImages")
+        pictures = pictures_in(root / "JPEGImages")
     names, notes = (names, []) if names else _find_names(root, pictures)
     return Dataset(name or root.resolve().name, names, pictures, voc=True, problems=problems, notes=notes)
 
 
 def _read_voc_list(path: Path, folder: Path, problems: list[Problem]) -> list[Path]:
     """The pictures of a VOC list, whose lines are file names without their ending."""
-    by_stem = {picture.stem: picture for picture in _pictures_in(folder)}
+    by_stem = {picture.stem: picture for picture in pictures_in(folder)}
     pictures = []
-    for number, line in _lines(path):
+    for number, line in read_lines(path):
         picture = by_stem.get(line) or by_stem.get(Path(line).stem)
         if picture is None:
-            problems.append(Problem(f"{path}:{number}", f"{folder / line}: no such picture"))
+            problems.append(Problem(f"{path}:{number}", no_such_picture(f"{folder / line}")))
         else:
             pictures.append(picture)
     return pictures
 
 
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """The lines of a list that are not empty, with their numbers from 1."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
-    lines = data.removeprefix(b"\xef\xbb\xbf").splitlines()
-    return [(number, os.fsdecode(line.strip())) for number, line in enumerate(lines, start=1) if line.strip()]
-
 
 def _read_list(path: Path, root: Path, problems: list[Problem]) -> list[Path | None]:
     """The pictures of a list, None for each that does not exist (a problem with its line)."""
-    bases = _bases(path, root)
+    folders = bases(path, root)
     pictures: list[Path | None] = []
-    for number, line in _lines(path):
-        picture = next((base / line for base in bases if is_file(base / line)), None)
+    for number, line in read_lines(path):
+        picture = find_below(folders, line)
         if picture is None:
-            problems.append(Problem(f"{path}:{number}", f"{line}: no such picture"))
+            problems.append(Problem(f"{path}:{number}", no_such_picture(line)))
         pictures.append(picture)
     return pictures
 
 
-def _bases(path: Path, root: Path) -> list[Path]:
-    """What the lines of a list may be relative to."""
-    return [Path(), root, path.parent, *path.absolute().parent.parents[:2]]
 
 
-def is_file(path: Path) -> bool:
-    """Whether there is such a file; a line of a list may be no file name at all."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a line too long for a file name, or with a zero byte, names no picture
-        return False
-
-
-def written_path(picture: Path, folder: Path) -> str:
-    """The path of a picture as a list in ``folder`` has it: relative to it where the way there is short."""
-    # Without following links: what a link to a picture has beside it are its own labels.
-    absolute, base = (Path(os.path.normpath(path.absolute())) for path in (picture, folder))
-    for above in (base, *base.parents[:2]):
-        if absolute.is_relative_to(above):
-            return Path(os.path.relpath(absolute, base)).as_posix()
-    return str(absolute)
-
-
-def _pictures_in(folder: Path) -> list[Path]:
-    """All pictures in a folder and the folders below it, in order of their names; none if there is no such folder."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
 def _find_names(folder: Path, pictures: Sequence[Path]) -> tuple[list[str], list[str]]:
@@ -518,8 +484,7 @@ def _find_names(folder: Path, pictures: Sequence[Path]) -> tuple[list[str], list
         listing = ", ".join(sorted(names))
         return sorted(names), [f"no class names given: those of the xml files, in alphabetical order: {listing}"]
     text_folders = {label_path(picture).parent for picture in pictures}
-    boxes = [read_labels(path, _MANY_CLASSES, []) for path in _files(text_folders, "*.txt")]
-    count = max((int(rows[:, 0].max()) + 1 for rows in boxes if len(rows)), default=1)
+    count = max((_classes_in(path) for path in _files(text_folders, "*.txt")), default=0) or 1
     return [str(number) for number in range(count)], [f"no class names given: {count} classes found in the label files"]
 
 
@@ -532,3 +497,12 @@ def _names_in(path: Path) -> set[str]:
         return read_voc_names(path)
     except DataError:  # reported when the labels of its picture are read
         return set()
+
+
+def _classes_in(path: Path) -> int:
+    """Classes there must be, by the largest number in a label file."""
+    try:
+        rows = read_labels(path, _MANY_CLASSES, [])
+    except DataError:  # as above
+        return 0
+    return int(rows[:, 0].max()) + 1 if len(rows) else 0

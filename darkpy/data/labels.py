@@ -11,6 +11,7 @@ from xml.parsers import expat
 import numpy as np
 from numpy.typing import NDArray
 
+from darkpy.data.paths import is_utf_16
 from darkpy.data.pictures import read_picture
 from darkpy.errors import DataError, Problem, suggestion
 
@@ -25,7 +26,8 @@ _LABEL_FOLDERS = (
     (("images",), ("labels",)),
 )
 NO_AREA = "the box has no area"
-_LARGEST_OVERHANG = 1.5  # pixels by which a box may leave its picture without being reported
+LARGEST_OVERHANG = 1.5
+"""Pixels by which a box may leave its picture without being reported."""
 
 
 def label_path(image_path: str | Path) -> Path:
@@ -80,9 +82,12 @@ def label_lines(path: str | Path, classes: int) -> list[int]:
 def _rows(path: str | Path, classes: int, problems: list[Problem]) -> list[tuple[int, tuple[float, ...]]]:
     """Line and numbers of each object in a Darknet label file."""
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig", errors="replace")
+        data = Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
+    if is_utf_16(data):
+        raise DataError("is text in UTF-16; save it as UTF-8", where=str(path))
+    text = data.decode("utf-8-sig", errors="replace")
     rows = []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
@@ -99,11 +104,11 @@ def _parse_line(line: str, classes: int) -> tuple[float, ...] | str:
     """The five numbers of a label line, or what is wrong with it."""
     words = line.split()
     if len(words) != 5:
-        return f"expected 5 numbers (class cx cy w h), found {len(words)}"
+        return f"expected 5 numbers (class cx cy w h), found {len(words)}{_advice(words)}"
     try:
         kind, x, y, w, h = (float(word) for word in words)
     except ValueError:
-        return f"expected 5 numbers (class cx cy w h), found {line.strip()!r}"
+        return f"expected 5 numbers (class cx cy w h), found {line.strip()!r}{_advice(words)}"
     if not all(math.isfinite(value) for value in (kind, x, y, w, h)):
         return f"not finite: {line.strip()!r}"
     if not kind.is_integer():
@@ -118,6 +123,27 @@ def _parse_line(line: str, classes: int) -> tuple[float, ...] | str:
     if w > 1.001 or h > 1.001:
         return f"the box is larger than the picture: {w:g} x {h:g}; sizes are relative, 0 to 1"
     return kind, x, y, min(w, 1.0), min(h, 1.0)
+
+
+def _advice(words: list[str]) -> str:
+    """What a line that is no label may have been meant to be."""
+    if any("," in word for word in words):
+        return "; between numbers are spaces, and fractions have a point"
+    if len(words) == 5 and not _is_number(words[0]) and all(map(_is_number, words[1:])):
+        return f"; the class is a number counted from 0, not the name {words[0]!r}"
+    if not all(map(_is_number, words)):
+        return ""
+    if len(words) == 6:
+        return "; a detector's probability is no part of a label"
+    return "; outlines cannot be read, only boxes" if len(words) >= 7 and len(words) % 2 == 1 else ""
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass
@@ -251,7 +277,7 @@ def relative_box(
     if right <= left or bottom <= top:
         problems.append(Problem(where, f"the box is outside {picture}: {shown}"))
         return None
-    if max(left - edges[0], top - edges[1], edges[2] - right, edges[3] - bottom) > _LARGEST_OVERHANG:
+    if max(left - edges[0], top - edges[1], edges[2] - right, edges[3] - bottom) > LARGEST_OVERHANG:
         problems.append(Problem(where, f"the box leaves {picture}, and is cut at the border: {shown}"))
     return (left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from darkpy.data.coco import CocoDataset, write_part
-from darkpy.data.dataset import Dataset, written_path
+from darkpy.data.dataset import Dataset
+from darkpy.data.paths import written_path
 from darkpy.errors import DataError
 from darkpy.files import atomic_write
 

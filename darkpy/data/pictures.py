@@ -52,10 +52,21 @@ def _decode(path: str | Path, data: NDArray[np.uint8], flags: int) -> Any:
     except cv2.error as error:
         raise DataError(f"cannot be decoded: {error.err}", where=str(path)) from error
     if image is None:
-        raise DataError("is damaged, or not a picture of a known format", where=str(path))
+        raise DataError(_why_not(data), where=str(path))
     if image.ndim == 2:
         return image[:, :, np.newaxis]
     return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA) if image.shape[2] == 4 else image
+
+
+def _why_not(data: NDArray[np.uint8]) -> str:
+    """What to say of a picture that cannot be decoded."""
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        image = None
+    if image is None or image.dtype in (np.uint8, np.uint16):
+        return "is damaged, or not a picture of a known format"
+    return f"has values of type {image.dtype}; expected uint8 or uint16"
 
 
 def _load_array(path: str | Path, data: NDArray[np.uint8]) -> Any:
