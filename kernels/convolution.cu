@@ -282,42 +282,42 @@ __device__ __forceinline__ void backward_weights(const float* x, const float* gr
 // --- Kernels, by the side of their tiles.
 
 extern "C" __global__ void __launch_bounds__(256)
-forward_64(const float* x, const float* weights, float* out, int positions, int height, int width, int channels,
+forward_64x64(const float* x, const float* weights, float* out, int positions, int height, int width, int channels,
            int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
            long long x_stride, long long out_stride, const float* scale, const float* bias, int kind) {
     forward<64, 64, 16, 4, 4>(x, weights, out, positions, CONVOLUTION_ARGUMENTS, scale, bias, kind);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-forward_128(const float* x, const float* weights, float* out, int positions, int height, int width, int channels,
+forward_128x128(const float* x, const float* weights, float* out, int positions, int height, int width, int channels,
             int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
             long long x_stride, long long out_stride, const float* scale, const float* bias, int kind) {
     forward<128, 128, 8, 8, 8>(x, weights, out, positions, CONVOLUTION_ARGUMENTS, scale, bias, kind);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-backward_input_64(const float* grad_out, const float* weights, float* grad_x, int pixels, int height, int width,
+backward_input_64x64(const float* grad_out, const float* weights, float* grad_x, int pixels, int height, int width,
                   int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x,
                   int padding, int dilation, long long x_stride, long long out_stride, int accumulate) {
     backward_input<64, 64, 16, 4, 4>(grad_out, weights, grad_x, pixels, CONVOLUTION_ARGUMENTS, accumulate);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-backward_input_128(const float* grad_out, const float* weights, float* grad_x, int pixels, int height, int width,
+backward_input_128x128(const float* grad_out, const float* weights, float* grad_x, int pixels, int height, int width,
                    int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x,
                    int padding, int dilation, long long x_stride, long long out_stride, int accumulate) {
     backward_input<128, 128, 8, 8, 8>(grad_out, weights, grad_x, pixels, CONVOLUTION_ARGUMENTS, accumulate);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-backward_weights_64(const float* x, const float* grad_out, float* target, int positions, int height, int width,
+backward_weights_64x64(const float* x, const float* grad_out, float* target, int positions, int height, int width,
                     int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x,
                     int padding, int dilation, long long x_stride, long long out_stride, int splits, int groups) {
     backward_weights<64, 64, 16, 4, 4>(x, grad_out, target, positions, CONVOLUTION_ARGUMENTS, splits, groups);
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-backward_weights_128(const float* x, const float* grad_out, float* target, int positions, int height, int width,
+backward_weights_128x128(const float* x, const float* grad_out, float* target, int positions, int height, int width,
                      int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x,
                      int padding, int dilation, long long x_stride, long long out_stride, int splits, int groups) {
     backward_weights<128, 128, 8, 8, 8>(x, grad_out, target, positions, CONVOLUTION_ARGUMENTS, splits, groups);

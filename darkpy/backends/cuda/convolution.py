@@ -9,20 +9,25 @@ from darkpy.backends.base import ConvolutionGeometry
 from darkpy.backends.cuda.activations import KINDS
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.batchnorm import ACROSS, DOWN, JOINING, BatchNormOperations
+from darkpy.backends.cuda.convolution_plans import EXACT_TILES, ConvolutionShape, Plan, default_plan
 from darkpy.backends.cuda.memory import THREADS, workspace_bytes
-
-#: Sides of the tiles there are kernels for, the fastest first.
-TILES = (128, 64)
-
-#: Positions that are worth adding up apart from the others in a weight gradient.
-FEWEST_POSITIONS = 256
-
-#: Bytes that the shares of a weight gradient may take before they are added up.
-MOST_SHARES = 64 << 20
 
 
 class ConvolutionOperations(BatchNormOperations):
-    """Implicit products of matrices in fp32; connected layers are convolutions of pictures of one pixel."""
+    """Implicit products of matrices in fp32; connected layers are convolutions of pictures of one pixel.
+
+    Attributes:
+        plans: measured plans, by operation, precision and shape; they go before the default.
+    """
+
+    def __init__(self, index: int = 0) -> None:
+        super().__init__(index)
+        self.plans: dict[tuple[str, str, ConvolutionShape], Plan] = {}
+
+    def plan(self, operation: str, precision: str, shape: ConvolutionShape) -> Plan:
+        """How an operation is computed: as measured, else as :func:`default_plan` says."""
+        found = self.plans.get((operation, precision, shape))
+        return found or default_plan(operation, precision, shape, self.gpu.multiprocessors)
 
     def convolution_workspace(
         self,
@@ -35,7 +40,8 @@ class ConvolutionOperations(BatchNormOperations):
         """See :meth:`Backend.convolution_workspace`: the shares of the weight gradient."""
         if not training or _is_depthwise(weights_shape, geometry):
             return 0
-        _, splits = self._weight_tiles(weights_shape, out_shape, geometry)
+        shape = ConvolutionShape.of(tuple(x_shape), tuple(out_shape), geometry)
+        splits = self.plan("backward_weights", "fp32", shape).splits
         return workspace_bytes((splits, prod(weights_shape)), itemsize=4) if splits > 1 else 0
 
     def convolution_forward(
@@ -50,7 +56,7 @@ class ConvolutionOperations(BatchNormOperations):
     ) -> None:
         """See :meth:`Backend.convolution_forward`."""
         numbers = _numbers(x, weights, out, geometry)
-        positions, filters, _ = out.positions()
+        positions = out.positions()[0]
         last = (scale, bias, KINDS[activation])
         if _is_depthwise(weights.shape, geometry):
             grid, block, *_ = self.over_channels(out, by_four=False)
@@ -58,10 +64,9 @@ class ConvolutionOperations(BatchNormOperations):
                 "depthwise", "depthwise_forward", grid, block, x, weights, out, positions, *numbers, *last
             )
             return
-        side, grid = self._tiles(positions, filters // geometry.groups, geometry.groups)
-        self.launch(
-            "convolution", f"forward_{side}", grid, THREADS, x, weights, out, positions, *numbers, *last
-        )
+        shape = ConvolutionShape.of(x.shape, out.shape, geometry)
+        kernel, grid = self._kernel_and_grid("forward", shape, self.plan("forward", "fp32", shape))
+        self.launch("convolution", kernel, grid, THREADS, x, weights, out, positions, *numbers, *last)
 
     def convolution_backward_input(
         self,
@@ -73,7 +78,7 @@ class ConvolutionOperations(BatchNormOperations):
     ) -> None:
         """See :meth:`Backend.convolution_backward_input`."""
         numbers = _numbers(grad_x, weights, grad_out, geometry)
-        pixels, channels, _ = grad_x.positions()
+        pixels = grad_x.positions()[0]
         if _is_depthwise(weights.shape, geometry):
             grid, block, *_ = self.over_channels(grad_x, by_four=False)
             self.launch(
@@ -81,11 +86,11 @@ class ConvolutionOperations(BatchNormOperations):
                 grad_out, weights, grad_x, pixels, *numbers, accumulate,
             )  # fmt: skip
             return
-        side, grid = self._tiles(pixels, channels // geometry.groups, geometry.groups)
+        shape = ConvolutionShape.of(grad_x.shape, grad_out.shape, geometry)
+        kernel, grid = self._kernel_and_grid("backward_input", shape, self.plan("backward_input", "fp32", shape))
         self.launch(
-            "convolution", f"backward_input_{side}", grid, THREADS,
-            grad_out, weights, grad_x, pixels, *numbers, accumulate,
-        )  # fmt: skip
+            "convolution", kernel, grid, THREADS, grad_out, weights, grad_x, pixels, *numbers, accumulate
+        )
 
     def convolution_backward_weights(
         self, x: DeviceArray, grad_out: DeviceArray, grad_weights: DeviceArray, geometry: ConvolutionGeometry
@@ -96,15 +101,14 @@ class ConvolutionOperations(BatchNormOperations):
         if _is_depthwise(grad_weights.shape, geometry):
             self._depthwise_weights(x, grad_out, grad_weights, positions, numbers)
             return
-        side, splits = self._weight_tiles(grad_weights.shape, grad_out.shape, geometry)
-        groups = geometry.groups
-        filters, depth = grad_weights.shape[0] // groups, prod(grad_weights.shape[1:])
+        shape = ConvolutionShape.of(x.shape, grad_out.shape, geometry)
+        plan = self.plan("backward_weights", "fp32", shape)
+        splits = plan.splits
         target = grad_weights if splits == 1 else self.carve((splits, grad_weights.size))[0]
-        grid = (-(-filters // side), -(-depth // side), groups * splits)
+        kernel, grid = self._kernel_and_grid("backward_weights", shape, plan)
         self.launch(
-            "convolution", f"backward_weights_{side}", grid, THREADS,
-            x, grad_out, target, positions, *numbers, splits, groups,
-        )  # fmt: skip
+            "convolution", kernel, grid, THREADS, x, grad_out, target, positions, *numbers, splits, geometry.groups
+        )
         if splits > 1:
             count = grad_weights.size
             self.launch(
@@ -141,27 +145,12 @@ class ConvolutionOperations(BatchNormOperations):
             rows = _pixels(self.rows_to_read(grad_out))
             self.convolution_backward_input(rows, _pixels(weights), _pixels(target), POINTWISE, accumulate)
 
-    # How a product is cut ----------------------------------------------------------------------------------------
-
-    def _tiles(self, m: int, n: int, groups: int) -> tuple[int, tuple[int, int, int]]:
-        """The side of the tiles of m x n results, and the grid: the largest that gives every multiprocessor one."""
-        for side in TILES:
-            grid = (-(-m // side), -(-n // side), groups)
-            if prod(grid) >= self.gpu.multiprocessors and n > side // 2:
-                return side, grid
-        return TILES[-1], (-(-m // TILES[-1]), -(-n // TILES[-1]), groups)
-
-    def _weight_tiles(
-        self, weights_shape: Sequence[int], out_shape: Sequence[int], geometry: ConvolutionGeometry
-    ) -> tuple[int, int]:
-        """The side of the tiles of a weight gradient, and into how many parts the positions are divided."""
-        filters, depth = weights_shape[0] // geometry.groups, prod(weights_shape[1:])
-        positions = prod(out_shape) // out_shape[1]
-        side = TILES[0] if min(filters, depth) > TILES[0] // 2 else TILES[-1]
-        tiles = -(-filters // side) * -(-depth // side) * geometry.groups
-        wanted = max(1, 2 * self.gpu.multiprocessors // tiles)
-        most = MOST_SHARES // (4 * prod(weights_shape))
-        return side, max(1, min(wanted, positions // FEWEST_POSITIONS, most))
+    @staticmethod
+    def _kernel_and_grid(operation: str, shape: ConvolutionShape, plan: Plan) -> tuple[str, tuple[int, int, int]]:
+        m, n, _ = shape.product(operation)
+        tile = EXACT_TILES[plan.kernel]
+        grid = (-(-m // tile.m), -(-n // tile.n), shape.geometry.groups * plan.splits)
+        return f"{operation}_{plan.kernel}", grid
 
 
 #: A connected layer.

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+
+from darkpy.backends.base import ConvolutionGeometry
+from darkpy.backends.cuda.convolution_plans import (
+    EXACT_TILES,
+    MOST_SHARES,
+    OPERATIONS,
+    PRECISIONS,
+    ConvolutionShape,
+    Plan,
+    candidates,
+    default_plan,
+)
+from tests.backends import fresh, random, why_no_gpu
+
+LARGE = ConvolutionShape(64, 128, 52, 52, 256, 52, 52, ConvolutionGeometry(3, padding=1))
+SMALL = ConvolutionShape(1, 512, 13, 13, 1024, 13, 13, ConvolutionGeometry(3, padding=1))
+GROUPED = ConvolutionShape(2, 64, 8, 8, 32, 4, 4, ConvolutionGeometry(3, 2, 2, 1, groups=4))
+SHAPES = {"large": LARGE, "small": SMALL, "grouped": GROUPED}
+
+shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+operations = pytest.mark.parametrize("operation", OPERATIONS)
+precisions = pytest.mark.parametrize("precision", PRECISIONS)
+
+
+def test_the_product_of_matrices_of_each_group():
+    assert GROUPED.product("forward") == (2 * 4 * 4, 8, 9 * 16)
+    assert GROUPED.product("backward_input") == (2 * 8 * 8, 16, 9 * 8)
+    assert GROUPED.product("backward_weights") == (8, 9 * 16, 2 * 4 * 4)
+    assert [GROUPED.results(operation) for operation in OPERATIONS] == [32 * 32, 128 * 64, 32 * 16 * 9]
+
+
+@precisions
+@operations
+@shapes
+def test_the_default_is_a_candidate_and_candidates_are_possible(operation, precision, shape):
+    found = candidates(operation, precision, shape, 132)
+    assert default_plan(operation, precision, shape, 132) in found
+    assert len(found) == len(set(found))
+    for plan in found:
+        assert plan.splits >= 1
+        assert plan.splits == 1 or plan.splits * shape.results(operation) * 4 <= MOST_SHARES
+
+
+def test_large_maps_take_large_tiles_and_small_ones_occupy_the_device():
+    assert default_plan("forward", "fp32", LARGE, 132) == Plan("128x128")
+    assert default_plan("forward", "fp32", SMALL, 132).kernel == "64x64"
+    assert default_plan("backward_weights", "fp32", LARGE, 132).splits > 1
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")
+def test_a_measured_plan_goes_before_the_default():
+    """Both tiles of the exact kernels give the same; which one ran shows in the order of the sum of the parts."""
+    geometry = ConvolutionGeometry(1)
+    x, grad_out = random((1, 8, 16, 40), 1), random((1, 8, 16, 40), 2)
+    shape = ConvolutionShape.of(x.shape, grad_out.shape, geometry)
+    b = fresh("cuda")
+    asked = []
+    launch = b._device.launch
+    b._device.launch = lambda file, name, *rest, **options: (asked.append(name), launch(file, name, *rest, **options))
+    for name in EXACT_TILES:
+        b.plans["backward_weights", "fp32", shape] = Plan(name, 2)
+        gradient = random((8, 8, 1, 1), 3)
+        expected = gradient[:, :, 0, 0] + grad_out[0].reshape(8, -1).astype(float) @ x[0].reshape(8, -1).T
+        b.convolution_backward_weights(x, grad_out, gradient, geometry)
+        assert abs(gradient[:, :, 0, 0] - expected).max() < 1e-4
+    assert [name for name in asked if "backward" in name] == [f"backward_weights_{name}" for name in EXACT_TILES]
