@@ -146,138 +146,24 @@ def random_boxes(generator: np.random.Generator, classes: int) -> np.ndarray:
 # PyTorch -----------------------------------------------------------------------------------------------------------
 
 
-class Unsupported(Exception):
-    """A section has no counterpart in the peer."""
-
-
-class Peer:
-    """A cfg in PyTorch, its heads left out: :meth:`forward` gives what goes into them.
-
-    As in darkpy, an output is given up when the last layer that reads it is done.
-    """
-
-    def __init__(self, config: Config) -> None:
-        from torch import nn
-
-        from darkpy import builder
-        from darkpy.backends.numpy import NumpyBackend
-
-        # Only options and shapes are needed, so the backend does not matter.
-        blueprint = builder.build(config, NumpyBackend(np.float32))
-        self.input_shape = blueprint.graph.input_shape
-        self.options = blueprint.options
-        self.layers = blueprint.layers
-        self.operations = [peer_operation(layer) for layer in self.layers]
-        self.last_use = {source: layer.index for layer in self.layers for source in layer.sources}
-        self.modules = nn.ModuleList(operation for operation in self.operations if isinstance(operation, nn.Module))
-
-    def forward(self, x: Any) -> list[Any]:
-        """Inputs of the heads for pictures x (n, c, h, w)."""
-        outputs = {NETWORK_INPUT: x}
-        heads = []
-        for layer, operation in zip(self.layers, self.operations):
-            outputs[layer.index] = operation(*[outputs[source] for source in layer.sources])
-            if layer.is_head:
-                heads.append(outputs[layer.index])
-            for source in set(layer.sources):
-                if self.last_use[source] == layer.index:
-                    del outputs[source]
-        return heads
-
-
-def peer_operation(layer: Layer) -> Callable[..., Any]:
-    """What PyTorch does in place of a layer: a function of the tensors that the layer reads."""
-    convert = PEER_OPERATIONS.get(layer.name)
-    if convert is None:
-        raise Unsupported(f"no counterpart of [{layer.name}]")
-    return convert(layer)
-
-
-def peer_convolution(layer: Any) -> Callable[..., Any]:
-    from torch import nn
-
-    o, g = layer.options, layer.geometry
-    if o.activation not in ("leaky", "linear") or o.antialiasing or o.xnor or o.binary or o.share_index is not None:
-        raise Unsupported("no counterpart of a [convolutional] other than plain, leaky or linear")
-    bias = o.bias and not o.batch_normalize
-    strides = (g.stride_y, g.stride_x)
-    channels = layer.input_shapes[0][0]
-    steps: list[Any] = [nn.Conv2d(channels, o.filters, g.size, strides, g.padding, g.dilation, g.groups, bias)]
-    if o.batch_normalize:
-        steps.append(nn.BatchNorm2d(o.filters, eps=1e-5, momentum=0.1))
-    if o.activation == "leaky":
-        steps.append(nn.LeakyReLU(0.1, inplace=True))
-    return nn.Sequential(*steps)
-
-
-def peer_maxpool(layer: Any) -> Callable[..., Any]:
-    """Darknet's windows may reach further out on one side than on the other: then minus infinity is put there."""
-    from torch.nn.functional import max_pool2d, pad
-
-    if layer.options.maxpool_depth or layer.options.antialiasing:
-        raise Unsupported("no counterpart of a [maxpool] over channels or with antialiasing")
-    g = layer.geometry
-    (_, height, width), (_, rows, columns) = layer.input_shapes[0], layer.output_shape
-    below = max((rows - 1) * g.stride_y + g.size - g.offset - height, 0)
-    right = max((columns - 1) * g.stride_x + g.size - g.offset - width, 0)
-    strides = (g.stride_y, g.stride_x)
-    if g.offset == below == right:
-        return partial(max_pool2d, kernel_size=g.size, stride=strides, padding=g.offset)
-    margins = (g.offset, right, g.offset, below)
-    return lambda x: max_pool2d(pad(x, margins, value=-float("inf")), g.size, strides)
-
-
-def peer_route(layer: Any) -> Callable[..., Any]:
-    import torch
-
-    groups, group = layer.options.groups, layer.options.group_id
-
-    def route(*inputs: Any) -> Any:
-        parts = [x.chunk(groups, dim=1)[group] for x in inputs]
-        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
-
-    return route
-
-
-def peer_upsample(layer: Any) -> Callable[..., Any]:
-    from torch import nn
-
-    if layer.options.stride < 0 or layer.options.scale != 1:
-        raise Unsupported("no counterpart of an [upsample] that sums or scales")
-    return nn.Upsample(scale_factor=layer.options.stride, mode="nearest")
-
-
-def peer_head(layer: Any) -> Callable[..., Any]:
-    return lambda x: x
-
-
-PEER_OPERATIONS: dict[str, Callable[[Any], Callable[..., Any]]] = {
-    "convolutional": peer_convolution,
-    "maxpool": peer_maxpool,
-    "route": peer_route,
-    "upsample": peer_upsample,
-    "yolo": peer_head,
-}
-
-
 def torch_call(job: Job, channels_last: bool) -> Callable[[], object]:
     """The call to be timed."""
     import torch
+    from torch_peer import Peer
 
     torch.manual_seed(0)
     torch.set_num_threads(usable_cores())
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    peer = Peer(job.config)
-    peer.modules.to(memory_format=layout).train(job.training)
+    peer = Peer(job.config, decode=False).to(memory_format=layout).train(job.training)
     x = torch.empty((job.batch, *peer.input_shape), memory_format=layout).uniform_()
     if not job.training:
-        return torch.inference_mode()(partial(peer.forward, x))
+        return torch.inference_mode()(partial(peer, x))
     momentum, decay = peer.options.momentum, peer.options.decay
-    optimizer = torch.optim.SGD(peer.modules.parameters(), lr=PEER_RATE, momentum=momentum, weight_decay=decay)
+    optimizer = torch.optim.SGD(peer.parameters(), lr=PEER_RATE, momentum=momentum, weight_decay=decay)
 
     def step() -> None:
         optimizer.zero_grad()
-        sum(head.square().sum() for head in peer.forward(x)).backward()
+        sum(head.square().sum() for head in peer(x)).backward()
         optimizer.step()
 
     return step
@@ -369,7 +255,7 @@ def serve(connection: Connection, column: str, job: Job) -> None:
     except EOFError:
         return
     except Exception as error:  # whatever it is, it is shown in the place of the figure
-        kind = "" if isinstance(error, (DarkpyError, Unsupported)) else f"{type(error).__name__}: "
+        kind = "" if isinstance(error, DarkpyError) else f"{type(error).__name__}: "
         connection.send(Failure(f"{kind}{error}"))
 
 
