@@ -106,10 +106,9 @@ def test_difficult_objects_and_crowds(folder):
     content = json.loads(Path("again/annotations/instances_val.json").read_text())
     assert content["images"] == [{"id": 40, "file_name": "b.png", "width": 40, "height": 20}]
     assert content["annotations"][0] == {
-        "id": 1, "image_id": 40, "category_id": 7, "bbox": [0.5, 1.25, 10.125, 12.0], "area": 77.5, "iscrowd": 0
+        "id": 7, "image_id": 40, "category_id": 7, "bbox": [0.5, 1.25, 10.125, 12.0], "area": 77.5, "iscrowd": 0
     }  # fmt: skip
     assert [(row["iscrowd"], row.get("ignore", 0)) for row in content["annotations"]] == [(0, 0), (1, 0), (0, 1)]
-    assert content["categories"] == [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
     convert(old, "voc", "voc")
     assert_same(old, open_splits("voc"))
     convert(old, "yolo", "yolo")
@@ -117,6 +116,41 @@ def test_difficult_objects_and_crowds(folder):
     assert_same({"val": old["val"]}, {"val": open_dataset("yolo/data.yaml", "val")}, exact=False)
     assert open_dataset("yolo/data.yaml", "train").boxes(0).shape == (1, 5)
     assert_same({"val": old["val"]}, {"val": open_dataset("yolo/data.data", "val")}, exact=False)
+
+
+def test_from_coco_to_coco_nothing_is_lost(folder):
+    cv2.imwrite("a.png", np.zeros((20, 40, 3), np.uint8))
+    outline = annotation(7, 40, [1, 2, 10, 12], segmentation=[[1, 2, 11, 2, 11, 14]], attributes={"far": True})
+    crowd = annotation(8, 40, [3, 4, 5, 6], iscrowd=1, segmentation={"size": [20, 40], "counts": [600, 200]})
+    posed = annotation(12, 40, [3, 4, 5, 6], 3, keypoints=[4, 5, 2], num_keypoints=1)
+    licences = [{"id": 1, "name": "free"}]
+    path = write(
+        folder / "coco" / "train.json",
+        [image(40, "../a.png", license=1, coco_url="http://x")],
+        [outline, annotation(9, 40, [90, 2, 10, 12]), crowd, posed],
+        licenses=licences,
+    )
+    before = json.loads(path.read_text())
+    convert(open_splits("coco"), "coco", "again")
+    after = json.loads(Path("again/annotations/instances_train.json").read_text())
+    assert after["info"] == before["info"] and after["licenses"] == licences
+    assert after["images"] == [{**before["images"][0], "file_name": "a.png"}]
+    assert after["annotations"] == [
+        {**outline, "area": 120, "iscrowd": 0}, {**crowd, "area": 30}, {**posed, "area": 30, "iscrowd": 0}
+    ]  # fmt: skip
+    assert after["categories"] == sorted(before["categories"], key=lambda category: category["id"])
+    told = "train: outlines or key points of 3 objects are left out; this form has boxes only"
+    assert convert(open_splits("again"), "voc", "voc").notes == [told]
+    assert convert(open_splits("again"), "yolo", "yolo").notes == [told]
+    assert convert(open_splits("voc"), "coco", "boxes").notes == []
+
+
+def test_coco_objects_of_one_number_get_new_ones(folder):
+    cv2.imwrite("a.png", np.zeros((20, 40, 3), np.uint8))
+    write(folder / "coco" / "train.json", [image(40, "../a.png")], [annotation(1, 40, [3, 4, 5, n]) for n in (6, 7, 8)])
+    convert(open_splits("coco"), "coco", "again")
+    annotations = json.loads(Path("again/annotations/instances_train.json").read_text())["annotations"]
+    assert [(item["id"], item["bbox"][3]) for item in annotations] == [(1, 6), (2, 7), (3, 8)]
 
 
 def test_pictures_of_one_name_get_numbers(folder):
@@ -136,6 +170,14 @@ def test_links(folder):
     path = Path("linked/train/0.png")
     assert path.is_symlink() and path.resolve() == folder / "set" / "train" / "0.png"
     assert_same(open_splits("set"), open_splits("linked"), exact=False)
+
+
+def test_pictures_with_many_channels(folder):
+    np.save("set/train/0.npy", np.zeros((20, 40, 6), np.uint16))
+    Path("list.txt").write_text("set/train/0.npy\nset/train/1.png\n")
+    for form in FORMS:
+        convert(open_splits("list.txt"), form, form)
+        assert [path.name for path in open_dataset(f"{form}/data.yaml").pictures] == ["0.npy", "1.png"]
 
 
 def test_what_cannot_be_taken_over_is_named(folder):

@@ -233,8 +233,8 @@ def convert(data: str, form: str, out: str, link: bool, names: str | None, quiet
     splits = open_splits(data, read_class_names(names), notify=notify)
     with progress_on_terminal("converting", shown=not quiet) as progress:
         done = write(splits, form, out, link=link, progress=progress)
-    for problem in done.problems:
-        click.echo(str(problem), err=True)
+    for line in (*done.problems, *done.notes):
+        click.echo(str(line), err=True)
     what = f"{plural(done.pictures, 'picture')}, {plural(done.objects, 'object')}"
     click.echo(f"{done.folder / DESCRIPTION}   {', '.join(splits)}   {what}")
 

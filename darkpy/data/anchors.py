@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpy.data.dataset import Dataset
-from darkpy.data.pictures import Placement, read_picture
+from darkpy.data.pictures import Placement, picture_size
 from darkpy.data.workers import ANCHORS, generator, in_background, thread_count
 from darkpy.errors import DataError, InputError
 
@@ -75,10 +75,9 @@ class _ShapesOf:
 
 def _picture_size(path: Path) -> tuple[int, int] | None:
     try:
-        rows, columns = read_picture(path).shape[:2]
+        return picture_size(path)
     except DataError:
         return None
-    return columns, rows
 
 
 def input_shapes(boxes: NDArray[np.float32], width: int, height: int, padded: tuple[int, int] | None) -> Floats:

@@ -14,7 +14,7 @@ from darkpy.boxes import centers_to_corners, clip
 from darkpy.data.dataset import SPLIT_FOLDERS, Dataset, Labels, NoSuchSplit, PixelBoxes
 from darkpy.data.labels import relative_box
 from darkpy.data.paths import is_file, no_such_picture, spellings, written_path
-from darkpy.data.pictures import read_picture
+from darkpy.data.pictures import picture_size
 from darkpy.errors import DataError, Problem, suggestion
 from darkpy.files import atomic_write
 
@@ -40,6 +40,7 @@ class CocoDataset(Dataset):
     Attributes:
         path: the file.
         image_ids: the number of each picture in the file.
+        outlines: how many objects have an outline or key points, which are no part of a :class:`Dataset`.
         category_ids: the number of each class in the file.
     """
 
@@ -51,6 +52,7 @@ class CocoDataset(Dataset):
         self.path = path
         self.image_ids = [image.number for image in file.images]
         self.category_ids = file.category_ids
+        self.outlines = sum(item.has_outline for image in file.images for item in image.annotations)
         self._images = {image.picture: image for image in file.images}
         self._class_of = {number: place for place, number in enumerate(file.category_ids)}
         self._category_names = file.category_names
@@ -63,6 +65,10 @@ class CocoDataset(Dataset):
     def where(self, index: int, box: int) -> str:
         """The file and the annotation of an object."""
         return self._usable(self._images[self.pictures[index]], [])[box].where
+
+    def places(self, index: int) -> list[int]:
+        """Where the objects on a picture, row by row of :meth:`boxes`, are in the file's list of annotations."""
+        return [item.annotation.place for item in self._usable(self._images[self.pictures[index]], [])]
 
     def declared_size(self, index: int) -> tuple[int, int] | None:
         """Width and height of a picture as the file has them."""
@@ -97,7 +103,7 @@ class CocoDataset(Dataset):
                 continue
             left, top, width, height = annotation.box
             edges = left, top, left + width, top + height
-            size = image.size or _picture_size(image.picture)
+            size = image.size or picture_size(image.picture)
             shown = "bbox = " + ", ".join(f"{value:g}" for value in annotation.box)
             row = relative_box(edges, size, shown, where, problems)
             if row is not None:
@@ -112,14 +118,16 @@ class CocoDataset(Dataset):
 
 
 class _Annotation(NamedTuple):
-    """An object as the file has it."""
+    """An object as the file has it; ``place`` counts from 0 in its list."""
 
+    place: int
     number: Any
     category: Any
     box: tuple[float, ...]
     area: float
     crowd: bool
     ignored: bool
+    has_outline: bool
 
 
 class _Usable(NamedTuple):
@@ -311,7 +319,7 @@ def _add_annotations(
     for place, item in enumerate(content["annotations"]):
         number = item.get("id") if isinstance(item, dict) else None
         where = f"{path}, annotation {number if _is_number(number) else f'{place + 1} of the list'}"
-        found = _annotation(item, number)
+        found = _annotation(item, place, number)
         if isinstance(found, str):
             problems.append(Problem(where, found))
         elif item["image_id"] in images:
@@ -320,7 +328,7 @@ def _add_annotations(
             problems.append(Problem(where, f"image_id {item['image_id']} is none of the images"))
 
 
-def _annotation(item: Any, number: Any) -> _Annotation | str:
+def _annotation(item: Any, place: int, number: Any) -> _Annotation | str:
     """An object, or what is wrong with it."""
     if not isinstance(item, dict) or not _is_number(item.get("image_id")) or not _is_number(item.get("category_id")):
         return "needs an image_id and a category_id"
@@ -330,18 +338,16 @@ def _annotation(item: Any, number: Any) -> _Annotation | str:
     left, top, width, height = map(float, box)
     area = float(item["area"]) if _is_real(item.get("area")) else width * height
     crowd, ignored = bool(item.get("iscrowd")), bool(item.get("ignore"))
-    return _Annotation(number, item["category_id"], (left, top, width, height), area, crowd, ignored)
+    has_outline = bool(item.get("segmentation") or item.get("keypoints"))
+    return _Annotation(
+        place, number, item["category_id"], (left, top, width, height), area, crowd, ignored, has_outline
+    )
 
 
 def _size(item: dict[str, Any]) -> tuple[int, int] | None:
     size = [item.get(key) for key in ("width", "height")]
     width, height = (int(value) if _is_real(value) else 0 for value in size)  # type: ignore[arg-type]
     return (width, height) if min(width, height) >= 1 else None
-
-
-def _picture_size(picture: Path) -> tuple[int, int]:
-    height, width = read_picture(picture).shape[:2]
-    return width, height
 
 
 def _is_number(value: Any) -> bool:
@@ -393,6 +399,44 @@ def to_pixels(boxes: NDArray[np.floating], width: int, height: int) -> NDArray[n
     corners = centers_to_corners(clip(boxes.astype(np.float64))) * np.array([width, height, width, height])
     digits = 7 - len(str(max(width, height)))
     return np.round(np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1), digits) + 0.0
+
+
+class Originals:
+    """All a file says of its pictures, objects and classes, to be written again.
+
+    A data set keeps only what a detector needs, so the file is read once more.
+
+    Attributes:
+        head: what it has beside its lists, such as ``info`` and ``licenses``.
+    """
+
+    def __init__(self, dataset: CocoDataset) -> None:
+        """Read the file of a data set again. Raises DataError as :func:`open_coco` does."""
+        content = read_json(dataset.path)
+        self.head = {key: value for key, value in content.items() if key not in _LISTS}
+        self._dataset = dataset
+        self._images, self._categories = (_by_number(content[key]) for key in ("images", "categories"))
+        self._annotations = content["annotations"]
+        numbers = [item.get("id") for item in self._annotations if isinstance(item, dict)]
+        self._are_numbered = None not in numbers and len(set(map(str, numbers))) == len(self._annotations)
+
+    def image(self, index: int) -> dict[str, Any]:
+        """What the file says of a picture."""
+        return self._images[self._dataset.image_ids[index]]
+
+    def category(self, number: Any) -> dict[str, Any]:
+        """What the file says of a class; nothing if it has no such class."""
+        return self._categories.get(number, {})
+
+    def annotations(self, index: int) -> list[dict[str, Any]]:
+        """What the file says of the objects on a picture, row by row; without numbers if they are not unique."""
+        found: list[dict[str, Any]] = [self._annotations[place] for place in self._dataset.places(index)]
+        return found if self._are_numbered else [{**item, "id": None} for item in found]
+
+
+def _by_number(items: list[Any]) -> dict[Any, dict[str, Any]]:
+    """The objects of a list by their numbers; of two with the same number the first."""
+    return {item["id"]: item for item in reversed(items) if isinstance(item, dict) and _is_number(item.get("id"))}
 
 
 def write_json(path: Path, content: Any) -> None:

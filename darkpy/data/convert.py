@@ -15,10 +15,10 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpy.data.coco import category_numbers, image_numbers, to_pixels, write_json
+from darkpy.data.coco import CocoDataset, Originals, category_numbers, image_numbers, to_pixels, write_json
 from darkpy.data.dataset import Dataset, Labels
 from darkpy.data.lists import write_description
-from darkpy.data.pictures import read_picture
+from darkpy.data.pictures import picture_size
 from darkpy.data.workers import in_background, thread_count
 from darkpy.errors import DataError, InputError, Problem, suggestion
 from darkpy.files import atomic_write
@@ -35,12 +35,14 @@ _NEAR = 0.01  # pixels; an edge so near to a whole pixel is on it
 
 @dataclass
 class Converted:
-    """What was written: ``pictures`` and ``objects`` are counts, ``problems`` what could not be taken over."""
+    """What was written: ``pictures`` and ``objects`` are counts, ``problems`` what could not be taken over, ``notes``
+    what the new form has no place for."""
 
     folder: Path
     pictures: int = 0
     objects: int = 0
     problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def convert(
@@ -62,7 +64,9 @@ def convert(
 
     Boxes stay as exact as the old labels have them; a VOC file gets fractions of pixels where there are any. Difficult
     objects stay so: in COCO's form they are marked ``ignore``, in Darknet's they are in label files of their own, in
-    the folder ``difficult``. Pictures and labels that cannot be read are left out and named.
+    the folder ``difficult``. From COCO's form to COCO's everything stays that a file says of what is usable, outlines
+    and key points too; no other form has a place for them. Pictures and labels that cannot be read are left out and
+    named.
 
     Raises:
         InputError: another form.
@@ -131,10 +135,10 @@ class _Item:
 
 def _load(dataset: Dataset, index: int) -> _Item | Problem:
     try:
-        rows, columns = read_picture(dataset.pictures[index]).shape[:2]
+        width, height = picture_size(dataset.pictures[index])
     except DataError as error:
         return error.problems[0]
-    return _Item(index, columns, rows, dataset.labels(index))
+    return _Item(index, width, height, dataset.labels(index))
 
 
 class _Writer:
@@ -169,6 +173,14 @@ class _Writer:
     def finish(self, splits: list[str]) -> None:
         """Write what describes the whole."""
         raise NotImplementedError
+
+    def note_outlines(self) -> None:
+        """Say what the boxes of another form cannot show."""
+        count = self.dataset.outlines if isinstance(self.dataset, CocoDataset) else 0
+        if count:
+            objects = f"{count:,} object{'' if count == 1 else 's'}"
+            message = f"outlines or key points of {objects} are left out; this form has boxes only"
+            self.result.notes.append(f"{self.split}: {message}")
 
     def put(self, picture: Path, target: Path) -> None:
         """Copy a picture, or link to it."""
@@ -209,6 +221,7 @@ class _YoloWriter(_Writer):
         self.result.objects += len(item.labels.boxes)
 
     def end(self) -> None:
+        self.note_outlines()
         _write_lines(self.folder / f"{self.split}.txt", self.listed)
         if any(map(len, self.difficult.values())):
             for name, boxes in self.difficult.items():
@@ -270,7 +283,7 @@ class _VocWriter(_Writer):
         yield "</annotation>"
 
     def end(self) -> None:
-        pass
+        self.note_outlines()
 
     def finish(self, splits: list[str]) -> None:
         # Two parts are what the contest calls trainval and test; val would be a part of trainval.
@@ -288,6 +301,7 @@ class _CocoWriter(_Writer):
 
     def begin(self, split: str, dataset: Dataset) -> None:
         super().begin(split, dataset)
+        self.originals = Originals(dataset) if isinstance(dataset, CocoDataset) else None
         self.numbers = image_numbers(dataset)
         self.categories = category_numbers(self.first)
         self.images: list[dict[str, Any]] = []
@@ -296,29 +310,40 @@ class _CocoWriter(_Writer):
     def write(self, item: _Item, picture: Path, name: str) -> None:
         self.put(picture, self.folder / self.split / name)
         number = self.numbers[item.index]
-        self.images.append({"id": number, "file_name": name, "width": item.width, "height": item.height})
-        exact = item.labels.exact
-        for row, box in enumerate(item.pixels().tolist()):
-            crowd = bool(exact is not None and exact.crowd[row])
-            self.annotations.append(
-                {
-                    "id": len(self.annotations) + 1,
-                    "image_id": number,
-                    "category_id": self.categories[int(item.labels.boxes[row, 0])],
-                    "bbox": box,
-                    "area": round(box[2] * box[3], 6) if exact is None else float(exact.area[row]),
-                    "iscrowd": int(crowd),
-                    **({"ignore": 1} if item.labels.difficult[row] and not crowd else {}),
-                }
-            )
+        image = {"id": number, "file_name": name, "width": item.width, "height": item.height}
+        self.images.append(_with(image, self.originals.image(item.index) if self.originals else {}))
+        self.annotations += self._objects(item, number)
         self.result.objects += len(item.labels.boxes)
 
+    def _objects(self, item: _Item, number: Any) -> Iterator[dict[str, Any]]:
+        """The objects on a picture, with all the old file says of them, if it has this form."""
+        boxes = item.pixels().tolist()
+        old = self.originals.annotations(item.index) if self.originals else [{}] * len(boxes)
+        exact = item.labels.exact
+        first = len(self.annotations) + 1
+        for row, (box, known) in enumerate(zip(boxes, old)):
+            crowd = bool(exact is not None and exact.crowd[row])
+            new = {
+                "id": first + row if known.get("id") is None else known["id"],
+                "image_id": number,
+                "category_id": self.categories[int(item.labels.boxes[row, 0])],
+                "bbox": box,
+                "area": round(box[2] * box[3], 6) if exact is None else float(exact.area[row]),
+                "iscrowd": int(crowd),
+                **({"ignore": 1} if item.labels.difficult[row] and not crowd else {}),
+            }
+            yield _with(new, known)
+
     def end(self) -> None:
+        old = self.originals
+        classes = zip(self.categories, self.names)
         content = {
-            "info": {"description": _COMMENT},
+            **(old.head if old else {"info": {"description": _COMMENT}}),
             "images": self.images,
             "annotations": self.annotations,
-            "categories": [{"id": number, "name": name} for number, name in zip(self.categories, self.names)],
+            "categories": [
+                _with({"id": number, "name": name}, old.category(number) if old else {}) for number, name in classes
+            ],
         }
         write_json(self.folder / "annotations" / f"instances_{self.split}.json", content)
 
@@ -327,6 +352,11 @@ class _CocoWriter(_Writer):
 
 
 _WRITERS: dict[str, type[_Writer]] = {"yolo": _YoloWriter, "voc": _VocWriter, "coco": _CocoWriter}
+
+
+def _with(new: dict[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
+    """What is written, and what else was known."""
+    return {**new, **{key: value for key, value in old.items() if key not in new}}
 
 
 def _plain(value: float) -> str:

@@ -446,7 +446,7 @@ def _read_voc_list(path: Path, folder: Path, problems: list[Problem]) -> list[Pa
     by_stem = {picture.stem: picture for picture in pictures_in(folder)}
     pictures = []
     for number, line in read_lines(path):
-        picture = by_stem.get(line) or by_stem.get(Path(line).stem)
+        picture = by_stem.get(line) or by_stem.get(Path(line).stem) or find_below([folder], f"{line}.npy")
         if picture is None:
             problems.append(Problem(f"{path}:{number}", no_such_picture(f"{folder / line}")))
         else:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpy.data.paths import is_utf_16
-from darkpy.data.pictures import read_picture
+from darkpy.data.pictures import picture_size
 from darkpy.errors import DataError, Problem, suggestion
 
 # Folders whose pictures have their labels in a folder of another name (Darknet, replace_image_to_label), the last
@@ -285,8 +285,7 @@ def relative_box(
 def _picture_size(path: str | Path, picture: str | Path | None) -> tuple[int, int]:
     if picture is None:
         raise DataError("has no <size> with width and height", where=str(path))
-    height, width = read_picture(picture).shape[:2]
-    return width, height
+    return picture_size(picture)
 
 
 def _parse_voc(path: str | Path) -> tuple[list[_Object], tuple[int, int]]:

@@ -45,6 +45,20 @@ def read_picture(path: str | Path, channels: int = 3) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(_decode(path, data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), dtype=np.uint8)
 
 
+def picture_size(path: str | Path) -> tuple[int, int]:
+    """Width and height of a picture with any number of channels; it is decoded, so damage is found.
+
+    Raises:
+        DataError: as :func:`read_picture`.
+    """
+    data = _read_bytes(path)
+    is_array = data[: len(_NUMPY)].tobytes() == _NUMPY
+    image = _load_array(path, data) if is_array else _decode(path, data, cv2.IMREAD_UNCHANGED)
+    height, width, channels = image.shape
+    _eight_bits(image[:1, :1], channels, path)
+    return width, height
+
+
 def _decode(path: str | Path, data: NDArray[np.uint8], flags: int) -> Any:
     """(h, w, c) as OpenCV has it; of four channels the first and third change places, which makes RGBA."""
     try:
