@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,42 @@ DIOU_EXPONENT = 0.6
 _PAIRS_PER_BLOCK = 1 << 18  # compared at once in suppress(): the temporaries stay in the cache
 _MOST_PAIRS = 1 << 22  # of overlapping boxes that suppress() lists beforehand: some 200 MB while it sorts them
 
+
+class Suppression(NamedTuple):
+    """Which boxes are superfluous: the last three arguments of :func:`suppress`; a threshold of 0 keeps all."""
+
+    threshold: float
+    kind: NmsKind = "default"
+    beta: float = DIOU_EXPONENT
+
+    @property
+    def exponent(self) -> float | None:
+        """Power of the distance between the centres; None where it does not matter."""
+        return {"greedynms": DIOU_EXPONENT, "diounms": self.beta}.get(self.kind)
+
+    def check(self) -> None:
+        """Raise :class:`~darkpy.errors.InputError` for what cannot be."""
+        if self.kind not in get_args(NmsKind):
+            raise InputError(f"nms kind {self.kind!r} is none of {', '.join(get_args(NmsKind))}")
+        if not 0 <= self.threshold <= 1:
+            raise InputError(f"nms threshold {self.threshold} is not in 0..1")
+
+
+class Kept(NamedTuple):
+    """What remains of a picture's boxes: a row for each box and class, box by box.
+
+    boxes: (m, 4) x y w h relative to the picture. class_ids: (m,) integers. probabilities: (m,), all above 0.
+    """
+
+    boxes: Array
+    class_ids: NDArray[np.integer]
+    probabilities: Array
+
+    @classmethod
+    def of(cls, boxes: Array, probabilities: Array) -> Kept:
+        """From boxes (k, 4) and their probabilities (k, classes), 0 for none."""
+        row, class_ids = np.nonzero(probabilities > 0)
+        return cls(boxes[row], class_ids, probabilities[row, class_ids])
 
 
 def centers_to_corners(boxes: Array) -> Array:
@@ -100,21 +136,44 @@ def suppress(
     kind: what counts as overlap. "default" and "cornersnms": IoU. "greedynms": IoU - (d/c)^0.6 as in diou(), which
     spares neighbours whose centres are apart; "diounms": the same with the exponent ``beta``.
     """
-    if kind not in get_args(NmsKind):
-        raise InputError(f"nms kind {kind!r} is none of {', '.join(get_args(NmsKind))}")
-    if not 0 <= threshold <= 1:
-        raise InputError(f"nms threshold {threshold} is not in 0..1")
+    suppression = Suppression(threshold, kind, beta)
+    suppression.check()
     result = np.array(probabilities)
     candidates = np.flatnonzero((probabilities > 0).any(axis=1))
     if len(candidates) < 2:
         return result
-    overlap = _Overlap(threshold, {"greedynms": DIOU_EXPONENT, "diounms": beta}.get(kind))
+    overlap = _Overlap(threshold, suppression.exponent)
     neighbours_of = _neighbours(boxes[candidates], overlap)
     kept = result[candidates]
     for class_id in np.flatnonzero(np.count_nonzero(kept > 0, axis=0) > 1):
         _suppress_class(kept[:, class_id], neighbours_of)
     result[candidates] = kept
     return result
+
+
+def keep(boxes: Array, probabilities: Array, suppression: Suppression) -> Kept:
+    """What remains of boxes (k, 4) with probabilities (k, classes) after :func:`suppress`."""
+    suppression.check()
+    if suppression.threshold:
+        probabilities = suppress(boxes, probabilities, *suppression)
+    return Kept.of(boxes, probabilities)
+
+
+def from_middle(boxes: Array, across: float, down: float) -> Array:
+    """Boxes (..., 4) relative to a frame, made relative to the picture in its middle.
+
+    across, down: the shares of the frame's width and height that the picture takes; a margin on each side has half of
+    the rest.
+    """
+    scale, offset = middle(across, down, boxes.dtype)
+    result = boxes / scale
+    result[..., :2] -= offset / scale[:2]
+    return result
+
+
+def middle(across: float, down: float, dtype: np.dtype) -> tuple[Array, Array]:
+    """Scale (4,) and offset (2,) of boxes in the middle of a frame: see :func:`from_middle`."""
+    return np.array([across, down, across, down], dtype), np.array([(1 - across) / 2, (1 - down) / 2], dtype)
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpy.boxes import DIOU_EXPONENT, NmsKind, clip, suppress
+from darkpy.boxes import DIOU_EXPONENT, Kept, NmsKind, Suppression, clip, keep
 from darkpy.errors import DataError, InputError
 from darkpy.files import atomic_write
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from darkpy.data.pictures import Placement
     from darkpy.network import Network
 
 HIDDEN = "dont_show"
@@ -71,18 +72,17 @@ def detect_all(
     letter_box: bool = False,
 ) -> list[list[Detection]]:
     """Find objects in several pictures, of any sizes, with one forward pass; otherwise as :func:`detect`."""
-    from darkpy.data.pictures import network_input
+    from darkpy.data.pictures import Placement, network_input
 
     check_detector(network)
     letter_box = letter_box or network.options.letter_box
     planes = [picture_planes(image, network.channels) for image in images_bgr]
     inputs = [network_input(pixels, network.width, network.height, letter_box) for pixels in planes]
     network.forward(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
-    found = []
-    for index, (height, width, _) in enumerate(pixels.shape for pixels in planes):
-        boxes, probabilities = find_boxes(network, index, width, height, thresh, nms, letter_box)
-        found.append(detections(boxes, probabilities, network.names, width, height))
-    return found
+    sizes = [(pixels.shape[1], pixels.shape[0]) for pixels in planes]
+    places = [Placement.fit(*size, network.width, network.height, letter_box) for size in sizes]
+    kept = find_kept(network, places, thresh, nms)
+    return [detections(found, network.names, *size) for found, size in zip(kept, sizes)]
 
 
 def check_detector(network: Network) -> None:
@@ -135,33 +135,33 @@ def raw_detections(
     return boxes, objectness, probabilities
 
 
-def find_boxes(
-    network: Network, image_index: int, width: int, height: int, thresh: float, nms: float, letter_box: bool
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Boxes (k, 4) relative to a picture of width x height pixels, and probabilities (k, classes) after suppression.
+def find_kept(network: Network, places: Sequence[Placement], thresh: float, nms: float) -> list[Kept]:
+    """What remains after suppression in each picture of the last forward pass, which lie in the input as told.
 
-    The picture is number ``image_index`` of the last forward pass. The kind of suppression is the last head's.
+    The kind of suppression is the last head's. Where all heads are [yolo], the backend does it all.
     """
-    from darkpy.data.pictures import Placement
+    heads = detection_heads(network)
+    suppression = Suppression(nms, *suppression_kind(network))
+    decodings = [head.decoding() for head in heads]
+    if None not in decodings and len({decoding.classes for decoding in decodings}) == 1:
+        shares = np.array([place.shares for place in places])
+        with network.backend.running():
+            outputs = [head.output for head in heads]
+            return network.backend.yolo_detections(outputs, decodings, shares, thresh, suppression)
+    kept = []
+    for index, place in enumerate(places):
+        boxes, _, probabilities = raw_detections(network, index, thresh)
+        kept.append(keep(place.to_picture(boxes), probabilities, suppression))
+    return kept
 
-    boxes, _, probabilities = raw_detections(network, image_index, thresh)
-    boxes = Placement.fit(width, height, network.width, network.height, letter_box).to_picture(boxes)
-    if nms:
-        probabilities = suppress(boxes, probabilities, nms, *suppression_kind(network))
-    return boxes, probabilities
 
-
-def detections(
-    boxes: np.ndarray, probabilities: np.ndarray, names: Sequence[str], width: int, height: int
-) -> list[Detection]:
-    """Relative boxes (k, 4) and probabilities (k, classes) as detections in pixels, the most probable first."""
-    row, class_id = np.nonzero(probabilities)
-    probability = probabilities[row, class_id]
-    scale = np.array([width, height, width, height], np.float64)
-    order = np.argsort(-probability, kind="stable")
+def detections(kept: Kept, names: Sequence[str], width: int, height: int) -> list[Detection]:
+    """What remains of a picture of width x height as detections in pixels, the most probable first."""
+    boxes = kept.boxes * np.array([width, height, width, height], np.float64)
+    order = np.argsort(-kept.probabilities, kind="stable")
     return [
         Detection(int(c), names[c] if c < len(names) else str(c), float(p), *map(float, box))
-        for c, p, box in zip(class_id[order], probability[order], boxes[row[order]] * scale)
+        for c, p, box in zip(kept.class_ids[order], kept.probabilities[order], boxes[order])
     ]
 
 

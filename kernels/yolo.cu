@@ -10,8 +10,7 @@
 #include "boxes.cuh"
 #include "elementwise.cuh"
 #include "reduce.cuh"
-
-enum Channel { X, Y, WIDE, HIGH, OBJECTNESS, CLASS };
+#include "yolo.cuh"
 
 constexpr float CLASS_MATCH = 0.25f;  // below it no class is named
 constexpr int OBJECTS = 128;          // that a block holds at a time
@@ -53,20 +52,6 @@ struct Head {
     __device__ int channels() const { return CLASS + classes; }
     __device__ int cells() const { return width * height; }
 };
-
-struct FloatBox {
-    float x, y, w, h;
-    __device__ Box precise() const { return {x, y, w, h}; }
-};
-
-// anchor: its width and height relative to the network's input.
-__device__ inline FloatBox predicted_box(const float* values, const double* anchor, int cell, int width, int height,
-                                         int new_coords) {
-    const float w = values[WIDE], h = values[HIGH];
-    const float x = (values[X] + cell % width) / width, y = (values[Y] + cell / width) / height;
-    if (new_coords) return {x, y, w * w * (float)(4 * anchor[0]), h * h * (float)(4 * anchor[1])};
-    return {x, y, expf(w) * (float)anchor[0], expf(h) * (float)anchor[1]};
-}
 
 __device__ inline double focal_weight(double probability) {
     const double p = fmax(probability, 0.0) + 1e-15;

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from darkpy.boxes import Kept
+from darkpy.data.pictures import Placement
 from darkpy.detection import (
     Detection,
     detect,
     detection_table,
     detections,
-    find_boxes,
+    find_kept,
     json_frame,
     picture_planes,
     raw_detections,
@@ -31,6 +33,9 @@ class Head:
         """Rows x, y, w, h, objectness, then one probability per class."""
         self.rows = np.array(rows, np.float32).reshape(-1, 7)
         self.options = SimpleNamespace(**options)
+
+    def decoding(self) -> None:
+        """Only boxes() knows."""
 
     def boxes(self, image_index: int, thresh: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         over = self.rows[self.rows[:, 4] > thresh]
@@ -107,11 +112,10 @@ def test_nms_works_on_the_boxes_in_the_picture():
     """Stretching moves the penalty for the distance of the centres, so the order of the two steps shows."""
     tall = [[0.5, 0.50, 0.1, 0.04, 0.9, 0.9, 0], [0.5, 0.511, 0.1, 0.04, 0.9, 0.8, 0]]
     network = Network(Head(tall, nms_kind="greedynms", beta_nms=0.6), width=40, height=40)
-    boxes, kept = find_boxes(network, 0, 400, 10, 0.1, 0.45, letter_box=True)  # type: ignore[arg-type]
-    _, stretched = find_boxes(network, 0, 400, 10, 0.1, 0.45, letter_box=False)  # type: ignore[arg-type]
-    assert np.count_nonzero(stretched) == 1
-    assert np.count_nonzero(kept) == 2
-    np.testing.assert_allclose(boxes[0], [0.5, 0.5, 0.1, 1.6], rtol=1e-5)
+    places = [Placement.fit(400, 10, 40, 40, letter_box) for letter_box in (True, False)]
+    fitted, stretched = find_kept(network, places, 0.1, 0.45)  # type: ignore[arg-type]
+    assert (len(fitted.boxes), len(stretched.boxes)) == (2, 1)
+    np.testing.assert_allclose(fitted.boxes[0], [0.5, 0.5, 0.1, 1.6], rtol=1e-5)
 
 
 def test_raw_detections_are_in_the_order_of_the_heads():
@@ -137,7 +141,7 @@ def test_a_network_that_cannot_detect_is_refused():
 
 
 def test_a_class_without_a_name_is_shown_by_its_number():
-    (found,) = detections(np.zeros((1, 4)), np.array([[0, 0, 0.5]]), ["a", "b"], 10, 10)
+    (found,) = detections(Kept.of(np.zeros((1, 4)), np.array([[0, 0, 0.5]])), ["a", "b"], 10, 10)
     assert found.name == "2"
 
 

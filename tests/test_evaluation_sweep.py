@@ -8,7 +8,7 @@ import pytest
 
 from darkpy.data.dataset import Dataset
 from darkpy.evaluation import evaluate
-from darkpy.evaluation.sweep import Looked, suppressed, sweep
+from darkpy.evaluation.sweep import Looked, sweep
 from darkpy.network import Network
 from tests.tiny_job import write_cfg, write_pictures
 
@@ -115,10 +115,14 @@ def test_labels_need_not_be_read(pictures):
     assert [looked.index for looked in looking] == list(range(5)) and (looking[0].width, looking[0].height) == (40, 30)
 
 
-def test_suppression_may_be_left_out(pictures):
+@pytest.mark.parametrize("tta", [False, True])
+def test_suppression_may_be_left_out(pictures, tta):
     net = network(pictures.parent)
-    looked = next(sweep(net, data_set(pictures), thresh=0.01))
-    assert looked.found is not None
-    assert suppressed(net, looked.found, 0) is looked.found.probabilities
-    kept = suppressed(net, looked.found, 0.3)
-    assert 0 < np.count_nonzero(kept) < np.count_nonzero(looked.found.probabilities)
+    counts = []
+    for nms in (0, 0.3):
+        looked = next(sweep(net, data_set(pictures), thresh=0.01, nms=nms, tta=tta))
+        assert looked.found is None and looked.kept is not None
+        counts.append(len(looked.kept.boxes))
+    looked = next(sweep(net, data_set(pictures), thresh=0.01, tta=tta))
+    assert looked.found is not None and looked.kept is None
+    assert 0 < counts[1] < counts[0] == np.count_nonzero(looked.found.probabilities)

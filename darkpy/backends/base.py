@@ -23,6 +23,7 @@ import numpy as np
 if TYPE_CHECKING:
     from darkpy.backends.base_heads import ContrastiveLoss, DetectionSettings, GaussianLoss, RegionSettings
     from darkpy.backends.base_yolo import LossParts, YoloDecode, YoloLoss
+    from darkpy.boxes import Kept, Suppression
 
 #: An array where the backend computes: numpy.ndarray on the CPU, a device array elsewhere.
 Array: TypeAlias = Any
@@ -665,6 +666,24 @@ class Backend(ABC):
 
         Host arrays: boxes (k, 4) as cx, cy, w, h, objectness (k,), probabilities (k, classes), 0 unless above
         ``thresh``.
+        """
+
+    @abstractmethod
+    def yolo_detections(
+        self,
+        outputs: Sequence[Array],
+        settings: Sequence[YoloDecode],
+        shares: Any,
+        thresh: float,
+        suppression: Suppression,
+    ) -> list[Kept]:
+        """What all [yolo] heads of a network find in each picture, after suppression, class by class.
+
+        outputs: of each head (n, anchors * (5 + classes), h, w); settings: its own, with the same classes.
+        shares: host array (n, 2), how much of the input's width and height each picture takes (boxes.from_middle).
+
+        Boxes have an objectness above ``thresh``, and each class a probability above it. They come head by head, cell
+        by cell, anchor by anchor, class by class; of equal probabilities the first suppresses the others.
         """
 
     @abstractmethod

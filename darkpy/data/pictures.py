@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from darkpy.boxes import from_middle, middle
 from darkpy.errors import DataError
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp"})
@@ -170,28 +171,24 @@ class Placement:
         """First row of the picture."""
         return (self.height - self.fitted_height) // 2
 
+    @property
+    def shares(self) -> tuple[float, float]:
+        """How much of the input's width and of its height the picture takes."""
+        return self.fitted_width / self.width, self.fitted_height / self.height
+
     def to_picture(self, boxes: NDArray[np.floating]) -> NDArray[np.floating]:
         """Boxes (..., 4) as cx, cy, w, h relative to the input, made relative to the picture.
 
         As Darknet (correct_yolo_boxes) the margins are taken as equal, although one may be a pixel wider.
         """
-        scale, offset = self._scale_and_offset(boxes.dtype)
-        result = boxes / scale
-        result[..., :2] -= offset / scale[:2]
-        return result
+        return from_middle(boxes, *self.shares)
 
     def to_input(self, boxes: NDArray[np.floating]) -> NDArray[np.floating]:
         """Boxes (..., 4) as cx, cy, w, h relative to the picture, made relative to the input."""
-        scale, offset = self._scale_and_offset(boxes.dtype)
+        scale, offset = middle(*self.shares, boxes.dtype)
         result = boxes * scale
         result[..., :2] += offset
         return result
-
-    def _scale_and_offset(self, dtype: np.dtype) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
-        across, down = self.fitted_width / self.width, self.fitted_height / self.height
-        scale = np.array([across, down, across, down], dtype)
-        offset = np.array([(1 - across) / 2, (1 - down) / 2], dtype)
-        return scale, offset
 
 
 def network_input(

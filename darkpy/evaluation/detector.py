@@ -13,7 +13,7 @@ from darkpy.errors import Problem
 from darkpy.evaluation.coco import Pixels
 from darkpy.evaluation.matching import Predictions, Truths
 from darkpy.evaluation.report import Evaluation, assess, check_options
-from darkpy.evaluation.sweep import check, suppressed, sweep
+from darkpy.evaluation.sweep import check, sweep
 
 if TYPE_CHECKING:
     from darkpy.data.dataset import Dataset
@@ -69,15 +69,14 @@ def evaluate(
     skipped: list[Problem] = []
     sizes = np.zeros((len(dataset), 2), np.int64)
     looking = sweep(
-        network, dataset, thresh=RANKING_THRESH, batch=batch, letter_box=letter_box, tta=tta, progress=progress
+        network, dataset, thresh=RANKING_THRESH, nms=nms, batch=batch, letter_box=letter_box, tta=tta, progress=progress
     )
     for looked in looking:
         if looked.problem is not None:
             skipped.append(looked.problem)
-        if looked.found is None:
+        if looked.kept is None:
             continue
-        probabilities = suppressed(network, looked.found, nms)
-        claims.append(Predictions.of_picture(looked.index, looked.found.boxes, probabilities, MOST_PER_PICTURE))
+        claims.append(Predictions.of_kept(looked.index, looked.kept, MOST_PER_PICTURE))
         exact.append(_in_pixels(looked.labels, looked.width, looked.height))
         sizes[looked.index] = looked.width, looked.height
         used.append(looked.index)

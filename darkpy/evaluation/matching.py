@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpy.boxes import iou
+from darkpy.boxes import Kept, iou
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,16 +35,19 @@ class Predictions:
 
         With ``most``, only that many of the most probable are kept.
         """
-        row, class_id = np.nonzero(probabilities)
-        probability = probabilities[row, class_id]
-        if most is not None and len(row) > most:
-            surest = np.sort(np.argpartition(-probability, most)[:most])
-            row, class_id, probability = row[surest], class_id[surest], probability[surest]
+        return cls.of_kept(picture, Kept.of(boxes, probabilities), most)
+
+    @classmethod
+    def of_kept(cls, picture: int, kept: Kept, most: int | None = None) -> Predictions:
+        """The rows of one picture from what remains of its boxes; with ``most``, only the most probable."""
+        if most is not None and len(kept.probabilities) > most:
+            surest = np.sort(np.argpartition(-kept.probabilities, most)[:most])
+            kept = Kept(kept.boxes[surest], kept.class_ids[surest], kept.probabilities[surest])
         return cls(
-            np.full(len(row), picture, np.int32),
-            class_id.astype(np.int32),
-            probability.astype(np.float32, copy=False),
-            boxes[row].astype(np.float32, copy=False),
+            np.full(len(kept.probabilities), picture, np.int32),
+            kept.class_ids.astype(np.int32),
+            kept.probabilities.astype(np.float32, copy=False),
+            kept.boxes.astype(np.float32, copy=False),
         )
 
     @classmethod

@@ -18,12 +18,12 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpy.boxes import centers_to_corners
+from darkpy.boxes import Kept, centers_to_corners
 from darkpy.config.data_files import DESCRIPTION_ENDINGS, EVALUATIONS, read_data
 from darkpy.data.coco import CocoDataset, category_numbers, image_numbers, to_pixels
 from darkpy.errors import InputError, Problem, suggestion
 from darkpy.evaluation.report import check_options
-from darkpy.evaluation.sweep import check, suppressed, sweep
+from darkpy.evaluation.sweep import check, sweep
 from darkpy.files import atomic_write
 from darkpy.resources import find
 
@@ -92,17 +92,18 @@ def write_results(
     skipped: list[Problem] = []
     pictures = detections = 0
     looking = sweep(
-        network, dataset, thresh=thresh, batch=batch, letter_box=letter_box, tta=tta, labelled=False, progress=progress
-    )
+        network, dataset, thresh=thresh, nms=nms, batch=batch, letter_box=letter_box, tta=tta, labelled=False,
+        progress=progress,
+    )  # fmt: skip
     with ExitStack() as stack:
         writer = _WRITERS[form](dataset, base, stack)
         for looked in looking:
             if looked.problem is not None:
                 skipped.append(looked.problem)
-            if looked.found is None:
+            if looked.kept is None:
                 continue
-            rows = list(_rows(suppressed(network, looked.found, nms)))
-            writer.write(looked.index, looked.found.boxes, rows, looked.width, looked.height)
+            rows = list(_rows(looked.kept))
+            writer.write(looked.index, looked.kept.boxes, rows, looked.width, looked.height)
             pictures += 1
             detections += len(rows)
         writer.finish()
@@ -118,10 +119,9 @@ def described(dataset: Dataset, source: str) -> tuple[str, str]:
     return description.extra.get("results", "results"), description.eval if says else "coco"
 
 
-def _rows(probabilities: NDArray[np.float32]) -> Iterator[_Row]:
+def _rows(kept: Kept) -> Iterator[_Row]:
     """Box by box and class by class, as Darknet writes them."""
-    boxes, classes = np.nonzero(probabilities)
-    return map(_Row, boxes.tolist(), classes.tolist(), probabilities[boxes, classes])
+    return map(_Row, range(len(kept.boxes)), kept.class_ids.tolist(), kept.probabilities)
 
 
 class _Writer:

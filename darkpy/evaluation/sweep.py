@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from darkpy.boxes import suppress
+from darkpy.boxes import Kept, Suppression, keep
 from darkpy.data.dataset import Labels
 from darkpy.data.pictures import Placement, network_input, read_picture
 from darkpy.data.workers import in_background, thread_count
-from darkpy.detection import check_detector, detection_heads, raw_detections, suppression_kind
+from darkpy.detection import check_detector, detection_heads, find_kept, raw_detections, suppression_kind
 from darkpy.errors import ConfigError, DataError, InputError, Problem
 
 if TYPE_CHECKING:
     from darkpy.data.dataset import Dataset
     from darkpy.network import Network
+
 
 class Found(NamedTuple):
     """All boxes of a picture before suppression.
@@ -33,13 +34,18 @@ class Found(NamedTuple):
     objectness: NDArray[np.float32]
     probabilities: NDArray[np.float32]
 
+    def in_picture(self, place: Placement) -> Found:
+        """Boxes relative to the input, made relative to the picture in it."""
+        return self._replace(boxes=place.to_picture(self.boxes))
+
 
 @dataclass(frozen=True, eq=False)
 class Looked:
     """A picture of a data set and what is found in it.
 
-    index: of the picture in the data set. width, height: its size in pixels. found: the boxes, relative to the
-    picture; None if the picture or its labels could not be read, and ``problem`` says why.
+    index: of the picture in the data set. width, height: its size in pixels. found: all boxes, or kept: what remains
+    after suppression, whichever was asked for, relative to the picture; None if the picture or its labels could not be
+    read, and ``problem`` says why.
     """
 
     index: int
@@ -47,6 +53,7 @@ class Looked:
     width: int = 0
     height: int = 0
     found: Found | None = None
+    kept: Kept | None = None
     problem: Problem | None = None
 
 
@@ -63,6 +70,7 @@ def sweep(
     dataset: Dataset,
     *,
     thresh: float,
+    nms: float | None = None,
     batch: int | None = None,
     letter_box: bool = False,
     tta: bool = False,
@@ -72,6 +80,7 @@ def sweep(
     """What a detector finds in each picture of a data set, in their order.
 
     thresh: least objectness and probability.
+    nms: overlap for non-maximum suppression, 0 for none, which gives ``kept``; None leaves all boxes in ``found``.
     batch: pictures per forward pass, the network's by default. It does not change the result.
     letter_box: pad pictures instead of stretching them; also where the cfg says so.
     tta: look at the mirror image of each picture too, and take the mean of what each cell and anchor says.
@@ -95,9 +104,7 @@ def sweep(
     with ThreadPoolExecutor(threads, thread_name_prefix="darkpy-decode") as pool:
         loaded = in_background(pool, load, range(len(dataset)), ahead=size + threads)
         while samples := list(islice(loaded, size)):
-            found = iter(_detect(network, [s.pixels for s in samples if s.pixels is not None], thresh, tta))
-            for sample in samples:
-                yield sample.picture if sample.pixels is None else _placed(network, sample, next(found), letter_box)
+            yield from _look(network, samples, thresh, nms, letter_box, tta)
             done += len(samples)
             if progress is not None:
                 progress(done, len(dataset))
@@ -115,16 +122,6 @@ def check(network: Network, dataset: Dataset, batch: int | None) -> None:
         raise InputError(f"batch={batch}: needs at least one picture")
 
 
-def suppressed(network: Network, found: Found, nms: float) -> NDArray[np.float32]:
-    """The probabilities (k, classes) without those of boxes that a more probable one of the class overlaps.
-
-    nms: overlap from which that is so, 0 for never. The kind of overlap is the last head's.
-    """
-    if not nms:
-        return found.probabilities
-    return suppress(found.boxes, found.probabilities, nms, *suppression_kind(network))
-
-
 _UNKNOWN = Labels(np.empty((0, 5), np.float32), np.empty(0, np.bool_))
 
 
@@ -140,10 +137,38 @@ def _load(dataset: Dataset, network: Network, letter_box: bool, labelled: bool, 
     return _Sample(Looked(index, labels, image.shape[1], image.shape[0]), pixels)
 
 
+def _look(
+    network: Network, samples: Sequence[_Sample], thresh: float, nms: float | None, letter_box: bool, tta: bool
+) -> Iterator[Looked]:
+    """The pictures of the samples, in their order, with what is found in those that could be read."""
+    usable = [sample for sample in samples if sample.pixels is not None]
+    sizes = [(sample.picture.width, sample.picture.height) for sample in usable]
+    places = [Placement.fit(*size, network.width, network.height, letter_box) for size in sizes]
+    inputs = [sample.pixels for sample in usable if sample.pixels is not None]
+    if not usable:
+        looked: list[Looked] = []
+    elif nms is None or tta:
+        found = [one.in_picture(place) for one, place in zip(_detect(network, inputs, thresh, tta), places)]
+        looked = [replace(sample.picture, found=one) for sample, one in zip(usable, found)]
+        if nms is not None:
+            looked = [_suppressed(network, one, nms) for one in looked]
+    else:
+        network.forward(np.concatenate(inputs))
+        kept = find_kept(network, places, thresh, nms)
+        looked = [replace(sample.picture, kept=one) for sample, one in zip(usable, kept)]
+    following = iter(looked)
+    return (sample.picture if sample.pixels is None else next(following) for sample in samples)
+
+
+def _suppressed(network: Network, looked: Looked, nms: float) -> Looked:
+    """The picture with what remains of all that was found."""
+    assert looked.found is not None
+    suppression = Suppression(nms, *suppression_kind(network))
+    return replace(looked, found=None, kept=keep(looked.found.boxes, looked.found.probabilities, suppression))
+
+
 def _detect(network: Network, pixels: Sequence[NDArray[np.float32]], thresh: float, tta: bool) -> list[Found]:
     """What is found in each input; boxes are relative to it."""
-    if not pixels:
-        return []
     inputs = np.concatenate(pixels)
     if not tta:
         return _forward(network, inputs, thresh)
@@ -181,10 +206,3 @@ def _mean(found: Found, mirrored: Found, order: NDArray[np.intp], thresh: float)
     probabilities[probabilities <= thresh] = 0
     kept = objectness > thresh
     return Found(boxes[kept], objectness[kept], probabilities[kept])
-
-
-def _placed(network: Network, sample: _Sample, found: Found, letter_box: bool) -> Looked:
-    """The picture with what was found in it, relative to the picture."""
-    picture = sample.picture
-    place = Placement.fit(picture.width, picture.height, network.width, network.height, letter_box)
-    return replace(picture, found=found._replace(boxes=place.to_picture(found.boxes)))

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 
 from darkpy.backends.base_heads import EVERYWHERE, ClassTree, class_tree
-from darkpy.backends.base_yolo import LossParts, YoloLoss, yolo_loss_settings
+from darkpy.backends.base_yolo import LossParts, YoloDecode, YoloLoss, yolo_loss_settings
 from darkpy.boxes import NmsKind
 from darkpy.config.class_files import find_class_file, read_map, read_tree
 from darkpy.config.options import CommonOptions, option
@@ -80,6 +80,10 @@ class DetectionHead(ObjectHead):
     @abstractmethod
     def evaluate(self, truth: Sequence[np.ndarray], grad: Any) -> LossParts:
         """The loss of the last output for checked objects; writes its gradient."""
+
+    def decoding(self) -> YoloDecode | None:
+        """What the backend needs to make boxes of the output by itself, as [yolo]'s; None where only boxes() can."""
+        return None
 
     @abstractmethod
     def boxes(self, image: int, thresh: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

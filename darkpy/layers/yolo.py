@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from darkpy.backends.base_yolo import LossParts, YoloLoss
+from darkpy.backends.base_yolo import LossParts, YoloDecode, YoloLoss
 from darkpy.config.options import option
 from darkpy.layers.base import register
 from darkpy.layers.heads import TRACKING, AnchorHead, AnchorOptions
@@ -61,7 +61,11 @@ class Yolo(AnchorHead):
         Boxes (k, 4) as cx, cy, w, h relative to the network's input, objectness (k,), and probabilities (k, classes),
         0 where not above ``thresh``; cell by cell and anchor by anchor.
         """
-        return self.backend.yolo_boxes(self.output, image, thresh, self.loss_settings().decode())
+        return self.backend.yolo_boxes(self.output, image, thresh, self.decoding())
+
+    def decoding(self) -> YoloDecode:
+        """The part of the options that turns outputs into boxes."""
+        return self.loss_settings().decode()
 
     def loss_settings(self) -> YoloLoss:
         """The options as the backend takes them, for the present size of the network's input."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 from darkpy.backends.cuda.activations import ActivationOperations
 from darkpy.backends.cuda.compiler import cache_folder
 from darkpy.backends.cuda.convolution import ConvolutionOperations
+from darkpy.backends.cuda.detections import DetectionOperations
 from darkpy.backends.cuda.elementwise import ElementwiseOperations
 from darkpy.backends.cuda.on_host import OnHostOperations
 from darkpy.backends.cuda.optimizers import OptimizerOperations
 from darkpy.backends.cuda.rearranging import RearrangingOperations
 from darkpy.backends.cuda.softmax import SoftmaxOperations
-from darkpy.backends.cuda.yolo import YoloOperations
 
 __all__ = ["CudaBackend"]
 
@@ -25,7 +25,7 @@ class CudaBackend(
     RearrangingOperations,
     SoftmaxOperations,
     OptimizerOperations,
-    YoloOperations,
+    DetectionOperations,
     OnHostOperations,
 ):
     """float32, pictures channels last in memory."""
