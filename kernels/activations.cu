@@ -7,7 +7,7 @@
 #include "reduce.cuh"
 
 extern "C" __global__ void __launch_bounds__(256)
-activation_forward(const float* x, long long x_stride, float* out, long long out_stride, long long rows, long long columns,
+activation_forward(const element* x, long long x_stride, element* out, long long out_stride, long long rows, long long columns,
                    int by_four, int kind) {
     over_rows(rows, columns, by_four, [&](long long row, long long column, auto width) {
         auto values = load(x + row * x_stride + column, width);
@@ -19,8 +19,8 @@ activation_forward(const float* x, long long x_stride, float* out, long long out
 
 // value: the activation's input or its result, as derivative() wants it.
 extern "C" __global__ void __launch_bounds__(256)
-activation_backward(const float* value, long long value_stride, const float* grad_out, long long grad_out_stride,
-                    float* grad_x, long long grad_x_stride, long long rows, long long columns, int by_four, int kind,
+activation_backward(const element* value, long long value_stride, const element* grad_out, long long grad_out_stride,
+                    element* grad_x, long long grad_x_stride, long long rows, long long columns, int by_four, int kind,
                     int accumulate) {
     over_rows(rows, columns, by_four, [&](long long row, long long column, auto width) {
         auto values = load(value + row * value_stride + column, width);
@@ -45,12 +45,12 @@ struct Position {
     __device__ float grown(int kind, float x) const { return kind == NORMALIZE ? fmaxf(x, 0) : expf(x - shift); }
 };
 
-__device__ Position shared_of(const float* x, int channels, int kind, int lane, int lanes) {
+__device__ Position shared_of(const element* x, int channels, int kind, int lane, int lanes) {
     Position found = {0, 0};
     float epsilon = EPSILON;
     if (kind != NORMALIZE) {
         float largest = -INFINITY;
-        for (int c = lane; c < channels; c += lanes) largest = fmaxf(largest, x[c]);
+        for (int c = lane; c < channels; c += lanes) largest = fmaxf(largest, to_float(x[c]));
         found.shift = warp_max(largest, lanes);
         if (kind == SOFTMAX) {
             // Without the maximum exp might overflow: numerator and denominator are both divided by exp(shift).
@@ -58,7 +58,7 @@ __device__ Position shared_of(const float* x, int channels, int kind, int lane, 
             epsilon *= expf(-found.shift);
         }
     }
-    for (int c = lane; c < channels; c += lanes) found.total += found.grown(kind, x[c]);
+    for (int c = lane; c < channels; c += lanes) found.total += found.grown(kind, to_float(x[c]));
     found.total = warp_sum(found.total, lanes) + epsilon;
     return found;
 }
@@ -74,42 +74,43 @@ template <class Body> __device__ __forceinline__ void over_groups(long long rows
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-channel_activation_forward(const float* x, long long x_stride, float* out, long long out_stride, long long rows,
+channel_activation_forward(const element* x, long long x_stride, element* out, long long out_stride, long long rows,
                            int channels, int lanes, int kind) {
     over_groups(rows, lanes, [&](long long row, int lane, bool exists) {
-        const float* values = x + row * x_stride;
+        const element* values = x + row * x_stride;
         const Position shared = shared_of(values, channels, kind, lane, lanes);
         for (int c = lane; c < channels && exists; c += lanes)
-            out[row * out_stride + c] = shared.grown(kind, values[c]) / shared.total;
+            put(out + row * out_stride + c, shared.grown(kind, to_float(values[c])) / shared.total);
     });
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-channel_activation_backward(const float* x, long long x_stride, const float* grad_out, long long grad_out_stride,
-                            float* grad_x, long long grad_x_stride, long long rows, int channels, int lanes, int kind,
+channel_activation_backward(const element* x, long long x_stride, const element* grad_out, long long grad_out_stride,
+                            element* grad_x, long long grad_x_stride, long long rows, int channels, int lanes, int kind,
                             int accumulate) {
     over_groups(rows, lanes, [&](long long row, int lane, bool exists) {
-        const float* values = x + row * x_stride;
-        const float* gradients = grad_out + row * grad_out_stride;
+        const element* values = x + row * x_stride;
+        const element* gradients = grad_out + row * grad_out_stride;
         const Position shared = shared_of(values, channels, kind, lane, lanes);
         // The sum of g y, and the first channel with the largest value.
         float product = 0, largest = -INFINITY;
         int place = channels;
         for (int c = lane; c < channels; c += lanes) {
-            product += gradients[c] * shared.grown(kind, values[c]);
-            if (values[c] > largest || place == channels) largest = values[c], place = c;
+            const float value = to_float(values[c]);
+            product += to_float(gradients[c]) * shared.grown(kind, value);
+            if (value > largest || place == channels) largest = value, place = c;
         }
         product = warp_sum(product, lanes) / shared.total;
         const float top = warp_max(largest, lanes);
         place = largest == top ? place : channels;
         for (int step = lanes / 2; step; step /= 2) place = min(place, __shfl_xor_sync(ALL_LANES, place, step));
         for (int c = lane; c < channels && exists; c += lanes) {
-            float g = (gradients[c] - product) / shared.total;
-            g *= kind == NORMALIZE ? (values[c] > 0) : shared.grown(kind, values[c]);
+            const float value = to_float(values[c]);
+            float g = (to_float(gradients[c]) - product) / shared.total;
+            g *= kind == NORMALIZE ? (value > 0) : shared.grown(kind, value);
             // The maximum, subtracted before exp, would cancel but for the epsilon in the total.
             if (kind == SOFTMAX_MAXVAL && c == place) g -= EPSILON * product / shared.total;
-            float* target = grad_x + row * grad_x_stride + c;
-            *target = accumulate ? *target + g : g;
+            put(grad_x + row * grad_x_stride + c, g, accumulate);
         }
     });
 }

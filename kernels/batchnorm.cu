@@ -40,16 +40,16 @@ __device__ __forceinline__ float over_threads(float value, float (*shared)[ACROS
 
 // partials (blocks y, 2, channels): mean of the stretch, sum of the squared distances to it.
 extern "C" __global__ void __launch_bounds__(256)
-statistics_of_stretches(const float* x, long long stride, long long rows, int channels, float* partials) {
+statistics_of_stretches(const element* x, long long stride, long long rows, int channels, float* partials) {
     __shared__ float shared[DOWN][ACROSS];
     const int c = blockIdx.x * ACROSS + threadIdx.x;
     const Stretch stretch = stretch_of(rows);
     const float count = stretch.last > stretch.first ? stretch.last - stretch.first : 0;
-    const float shift = c < channels && count > 0 ? x[stretch.first * stride + c] : 0;
+    const float shift = c < channels && count > 0 ? to_float(x[stretch.first * stride + c]) : 0;
     float sum = 0, squares = 0;
     if (c < channels)
         for (long long row = stretch.first + threadIdx.y; row < stretch.last; row += DOWN) {
-            const float d = x[row * stride + c] - shift;
+            const float d = to_float(x[row * stride + c]) - shift;
             sum += d;
             squares += d * d;
         }
@@ -88,7 +88,7 @@ join_statistics(const float* partials, int stretches, long long rows, int channe
 // --- Normalising.
 
 extern "C" __global__ void __launch_bounds__(256)
-normalize(const float* x, long long x_stride, float* out, long long out_stride, long long rows, long long channels,
+normalize(const element* x, long long x_stride, element* out, long long out_stride, long long rows, long long channels,
           int by_four, const float* scales, const float* biases, const float* mean, const float* variance, int kind) {
     over_rows(rows, channels, by_four, [&](long long row, long long c, auto width) {
         auto values = load(x + row * x_stride + c, width);
@@ -102,7 +102,7 @@ normalize(const float* x, long long x_stride, float* out, long long out_stride, 
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-bias_activation(const float* x, long long x_stride, float* out, long long out_stride, long long rows, long long channels,
+bias_activation(const element* x, long long x_stride, element* out, long long out_stride, long long rows, long long channels,
                 int by_four, const float* biases, int kind) {
     over_rows(rows, channels, by_four, [&](long long row, long long c, auto width) {
         auto values = load(x + row * x_stride + c, width);
@@ -133,7 +133,7 @@ __device__ __forceinline__ float before_activation(float grad_out, float x, floa
 
 // partials (blocks y, 2, channels): sums of g and of g (x - mean), g the gradient before the activation.
 extern "C" __global__ void __launch_bounds__(256)
-gradients_of_stretches(const float* x, long long x_stride, const float* out, long long out_stride, const float* grad_out,
+gradients_of_stretches(const element* x, long long x_stride, const element* out, long long out_stride, const element* grad_out,
                        long long grad_stride, long long rows, int channels, const float* scales, const float* biases,
                        const float* mean, const float* variance, int kind, float* partials) {
     __shared__ float shared[DOWN][ACROSS];
@@ -143,9 +143,9 @@ gradients_of_stretches(const float* x, long long x_stride, const float* out, lon
     if (c < channels) {
         const Channel channel = channel_of(c, scales, biases, mean, variance);
         for (long long row = stretch.first + threadIdx.y; row < stretch.last; row += DOWN) {
-            const float value = x[row * x_stride + c];
-            const float g =
-                before_activation(grad_out[row * grad_stride + c], value, out[row * out_stride + c], channel, kind);
+            const float value = to_float(x[row * x_stride + c]);
+            const float gradient = to_float(grad_out[row * grad_stride + c]), result = to_float(out[row * out_stride + c]);
+            const float g = before_activation(gradient, value, result, channel, kind);
             sum += g;
             product += g * (value - channel.mean);
         }
@@ -179,8 +179,8 @@ join_gradients(const float* partials, int stretches, long long rows, int channel
 
 // grad_x = scale / deviation (g - average - slope (x - mean)); see BatchNormOperations of the NumPy backend.
 extern "C" __global__ void __launch_bounds__(256)
-batchnorm_backward(const float* x, long long x_stride, const float* out, long long out_stride, const float* grad_out,
-                   long long grad_out_stride, float* grad_x, long long grad_x_stride, long long rows, long long channels,
+batchnorm_backward(const element* x, long long x_stride, const element* out, long long out_stride, const element* grad_out,
+                   long long grad_out_stride, element* grad_x, long long grad_x_stride, long long rows, long long channels,
                    int by_four, const float* scales, const float* biases, const float* mean, const float* variance,
                    const float* line, int kind, int accumulate) {
     over_rows(rows, channels, by_four, [&](long long row, long long c, auto width) {
@@ -199,7 +199,7 @@ batchnorm_backward(const float* x, long long x_stride, const float* out, long lo
 // --- Sums over the positions of one array, or of the product of two (b may be null).
 
 extern "C" __global__ void __launch_bounds__(256)
-sums_of_stretches(const float* a, long long a_stride, const float* b, long long b_stride, long long rows, int channels,
+sums_of_stretches(const element* a, long long a_stride, const element* b, long long b_stride, long long rows, int channels,
                   float* partials) {
     __shared__ float shared[DOWN][ACROSS];
     const int c = blockIdx.x * ACROSS + threadIdx.x;
@@ -207,7 +207,7 @@ sums_of_stretches(const float* a, long long a_stride, const float* b, long long 
     float sum = 0;
     if (c < channels)
         for (long long row = stretch.first + threadIdx.y; row < stretch.last; row += DOWN)
-            sum += b ? a[row * a_stride + c] * b[row * b_stride + c] : a[row * a_stride + c];
+            sum += to_float(a[row * a_stride + c]) * (b ? to_float(b[row * b_stride + c]) : 1);
     sum = over_threads(sum, shared);
     if (threadIdx.y == 0 && c < channels) partials[(long long)blockIdx.y * channels + c] = sum;
 }

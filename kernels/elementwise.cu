@@ -7,7 +7,7 @@
 
 // out = a * b, or += .
 extern "C" __global__ void __launch_bounds__(256)
-product(const float* a, long long a_stride, const float* b, long long b_stride, float* out, long long out_stride,
+product(const element* a, long long a_stride, const element* b, long long b_stride, element* out, long long out_stride,
         long long rows, long long columns, int by_four, int accumulate) {
     over_rows(rows, columns, by_four, [&](long long row, long long column, auto width) {
         auto values = load(a + row * a_stride + column, width);
@@ -20,40 +20,40 @@ product(const float* a, long long a_stride, const float* b, long long b_stride, 
 
 // out = x * factor, or += : one factor for each channel of each picture, or for each position.
 extern "C" __global__ void __launch_bounds__(256)
-scale_channels(const float* x, long long x_stride, float* out, long long out_stride, long long rows, long long channels,
-               int by_four, const float* factors, long long factor_stride, int positions, int is_per_position,
+scale_channels(const element* x, long long x_stride, element* out, long long out_stride, long long rows, long long channels,
+               int by_four, const element* factors, long long factor_stride, int positions, int is_per_position,
                int accumulate) {
     over_rows(rows, channels, by_four, [&](long long row, long long c, auto width) {
         auto values = load(x + row * x_stride + c, width);
-        const float* factor = factors + (is_per_position ? row * factor_stride : row / positions * factor_stride + c);
+        const element* factor = factors + (is_per_position ? row * factor_stride : row / positions * factor_stride + c);
 #pragma unroll
-        for (int i = 0; i < width.value; i++) values[i] *= factor[is_per_position ? 0 : i];
+        for (int i = 0; i < width.value; i++) values[i] *= to_float(factor[is_per_position ? 0 : i]);
         store(out + row * out_stride + c, values, accumulate);
     });
 }
 
 // out = x + the summand of its picture's channel.
 extern "C" __global__ void __launch_bounds__(256)
-shift_channels(const float* x, long long x_stride, float* out, long long out_stride, long long rows, long long channels,
-               int by_four, const float* summands, long long summand_stride, int positions) {
+shift_channels(const element* x, long long x_stride, element* out, long long out_stride, long long rows, long long channels,
+               int by_four, const element* summands, long long summand_stride, int positions) {
     over_rows(rows, channels, by_four, [&](long long row, long long c, auto width) {
         auto values = load(x + row * x_stride + c, width);
 #pragma unroll
-        for (int i = 0; i < width.value; i++) values[i] += summands[row / positions * summand_stride + c + i];
+        for (int i = 0; i < width.value; i++) values[i] += to_float(summands[row / positions * summand_stride + c + i]);
         store(out + row * out_stride + c, values);
     });
 }
 
 // out[row] = the sum over channels of a * b, or += : a warp for each row.
 extern "C" __global__ void __launch_bounds__(256)
-row_products(const float* a, long long a_stride, const float* b, long long b_stride, float* out, long long out_stride,
+row_products(const element* a, long long a_stride, const element* b, long long b_stride, element* out, long long out_stride,
              long long rows, int channels, int accumulate) {
     const int lane = threadIdx.x % 32, warps = blockDim.x / 32;
     for (long long row = blockIdx.x * (long long)warps + threadIdx.x / 32; row < rows; row += (long long)gridDim.x * warps) {
         float sum = 0;
-        for (int c = lane; c < channels; c += 32) sum += a[row * a_stride + c] * b[row * b_stride + c];
+        for (int c = lane; c < channels; c += 32) sum += to_float(a[row * a_stride + c]) * to_float(b[row * b_stride + c]);
         sum = warp_sum(sum);
-        if (lane == 0) out[row * out_stride] = sum + (accumulate ? out[row * out_stride] : 0);
+        if (lane == 0) put(out + row * out_stride, sum, accumulate);
     }
 }
 
@@ -61,7 +61,7 @@ row_products(const float* a, long long a_stride, const float* b, long long b_str
 
 // out = x * factors[c % lanes], or += .
 extern "C" __global__ void __launch_bounds__(256)
-scale_by_channel(const float* x, long long x_stride, float* out, long long out_stride, long long rows, long long channels,
+scale_by_channel(const element* x, long long x_stride, element* out, long long out_stride, long long rows, long long channels,
                  int by_four, const float* factors, int lanes, int accumulate) {
     over_rows(rows, channels, by_four, [&](long long row, long long c, auto width) {
         auto values = load(x + row * x_stride + c, width);
@@ -141,7 +141,7 @@ weights_backward(const float* weights, float* products, float* grad_weights, int
 
 // out = x / (1 - probability) where mask >= probability, else 0; or += .
 extern "C" __global__ void __launch_bounds__(256)
-drop(const float* x, long long x_stride, const float* mask, long long mask_stride, float* out, long long out_stride,
+drop(const element* x, long long x_stride, const float* mask, long long mask_stride, element* out, long long out_stride,
      long long rows, long long columns, int by_four, float probability, float scale, int accumulate) {
     over_rows(rows, columns, by_four, [&](long long row, long long column, auto width) {
         auto values = load(x + row * x_stride + column, width);
@@ -153,7 +153,7 @@ drop(const float* x, long long x_stride, const float* mask, long long mask_strid
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-clip(float* x, long long x_stride, long long rows, long long columns, int by_four, float limit) {
+clip(element* x, long long x_stride, long long rows, long long columns, int by_four, float limit) {
     over_rows(rows, columns, by_four, [&](long long row, long long column, auto width) {
         auto values = load(x + row * x_stride + column, width);
 #pragma unroll
@@ -164,7 +164,7 @@ clip(float* x, long long x_stride, long long rows, long long columns, int by_fou
 
 // out = 1 where x > 0, else -1.
 extern "C" __global__ void __launch_bounds__(256)
-binarize(const float* x, long long x_stride, float* out, long long out_stride, long long rows, long long columns,
+binarize(const element* x, long long x_stride, element* out, long long out_stride, long long rows, long long columns,
          int by_four) {
     over_rows(rows, columns, by_four, [&](long long row, long long column, auto width) {
         auto values = load(x + row * x_stride + column, width);

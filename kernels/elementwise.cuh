@@ -5,29 +5,49 @@
 // MemoryOperations.over() in darkpy/backends/cuda/memory.py gives them. Threads x go along a row, threads y down.
 #pragma once
 
+#include "element.cuh"
+
 // How many neighbouring elements a thread takes at once.
 template <int N> struct Width {
     static constexpr int value = N;
 };
 
-template <int N> struct alignas(4 * N) Values {
+// As many numbers as a thread works on.
+template <int N> struct Values {
     float v[N];
     __device__ float& operator[](int i) { return v[i]; }
     __device__ const float& operator[](int i) const { return v[i]; }
 };
 
-template <int N> __device__ __forceinline__ Values<N> load(const float* from, Width<N>) {
-    return *reinterpret_cast<const Values<N>*>(from);
+// The same as they lie in memory.
+template <class T, int N> struct alignas(N * sizeof(T)) Packed {
+    T v[N];
+};
+
+template <class T, int N> __device__ __forceinline__ Values<N> load(const T* from, Width<N>) {
+    const Packed<T, N> packed = *reinterpret_cast<const Packed<T, N>*>(from);
+    Values<N> values;
+#pragma unroll
+    for (int i = 0; i < N; i++) values[i] = to_float(packed.v[i]);
+    return values;
 }
 
-template <int N> __device__ __forceinline__ void store(float* to, const Values<N>& values, bool accumulate = false) {
+template <class T, int N> __device__ __forceinline__ void store(T* to, const Values<N>& values, bool accumulate = false) {
     Values<N> result = values;
     if (accumulate) {
-        Values<N> before = *reinterpret_cast<const Values<N>*>(to);
+        const Values<N> before = load(to, Width<N>());
 #pragma unroll
         for (int i = 0; i < N; i++) result[i] += before[i];
     }
-    *reinterpret_cast<Values<N>*>(to) = result;
+    Packed<T, N> packed;
+#pragma unroll
+    for (int i = 0; i < N; i++) packed.v[i] = rounded<T>(result[i]);
+    *reinterpret_cast<Packed<T, N>*>(to) = packed;
+}
+
+// The same for one number.
+template <class T> __device__ __forceinline__ void put(T* to, float value, bool accumulate = false) {
+    *to = rounded<T>(accumulate ? to_float(*to) + value : value);
 }
 
 // Call body(row, column, width) for every group of neighbouring elements; all threads of the grid share them.

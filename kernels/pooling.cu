@@ -32,7 +32,7 @@ struct Winners {
 
 // out: rows of all its positions. winners may be null. Of equal values the first wins; what is not a number wins too.
 extern "C" __global__ void __launch_bounds__(256)
-maxpool_forward(const float* x, long long x_stride, float* out, long long out_stride, long long rows, long long channels,
+maxpool_forward(const element* x, long long x_stride, element* out, long long out_stride, long long rows, long long channels,
                 int by_four, int height, int width, int out_height, int out_width, int size, int stride_y, int stride_x,
                 int offset, unsigned char* winners, int winner_bytes) {
     const Winners places = {winners, winners ? winner_bytes : 0};
@@ -72,7 +72,7 @@ __device__ __forceinline__ Covering covering(int position, int offset, int size,
 
 // grad_x: rows of all its positions; height and width are those of grad_x.
 extern "C" __global__ void __launch_bounds__(256)
-maxpool_backward(const float* grad_out, long long grad_out_stride, float* grad_x, long long grad_x_stride, long long rows,
+maxpool_backward(const element* grad_out, long long grad_out_stride, element* grad_x, long long grad_x_stride, long long rows,
                  long long channels, int height, int width, int out_height, int out_width, int size, int stride_y,
                  int stride_x, int offset, const unsigned char* winners, int winner_bytes, int accumulate) {
     const Winners places = {(void*)winners, winner_bytes};
@@ -85,40 +85,38 @@ maxpool_backward(const float* grad_out, long long grad_out_stride, float* grad_x
             for (int column = across.first; column <= across.last; column++) {
                 const long long window = (at.picture * out_height + y) * out_width + column;
                 const int here = (at.y - y * stride_y + offset) * size + at.x - column * stride_x + offset;
-                if (places.get(window * channels + c) == here) sum += grad_out[window * grad_out_stride + c];
+                if (places.get(window * channels + c) == here) sum += to_float(grad_out[window * grad_out_stride + c]);
             }
-        float* target = grad_x + row * grad_x_stride + c;
-        *target = accumulate ? *target + sum : sum;
+        put(grad_x + row * grad_x_stride + c, sum, accumulate);
     });
 }
 
 // out[k] = the largest of the channels k, k + outputs, ...; winners (rows, outputs) says which.
 extern "C" __global__ void __launch_bounds__(256)
-depth_maxpool_forward(const float* x, long long x_stride, float* out, long long out_stride, long long rows, int channels,
+depth_maxpool_forward(const element* x, long long x_stride, element* out, long long out_stride, long long rows, int channels,
                       int outputs, int* winners) {
     over_all(rows * outputs, [&](long long i) {
         const long long row = i / outputs;
         const int k = (int)(i - row * outputs);
-        float best = x[row * x_stride + k];
+        float best = to_float(x[row * x_stride + k]);
         int place = k;
         for (int c = k + outputs; c < channels; c += outputs) {
-            const float value = x[row * x_stride + c];
+            const float value = to_float(x[row * x_stride + c]);
             if (value > best || value != value) best = value, place = c;
         }
-        out[row * out_stride + k] = best;
+        put(out + row * out_stride + k, best);
         if (winners) winners[i] = place;
     });
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-depth_maxpool_backward(const float* grad_out, long long grad_out_stride, float* grad_x, long long grad_x_stride,
+depth_maxpool_backward(const element* grad_out, long long grad_out_stride, element* grad_x, long long grad_x_stride,
                        long long rows, int channels, int outputs, const int* winners, int accumulate) {
     over_all(rows * channels, [&](long long i) {
         const long long row = i / channels;
         const int c = (int)(i - row * channels), k = c % outputs;
-        const float gradient = winners[row * outputs + k] == c ? grad_out[row * grad_out_stride + k] : 0;
-        float* target = grad_x + row * grad_x_stride + c;
-        *target = accumulate ? *target + gradient : gradient;
+        const float gradient = winners[row * outputs + k] == c ? to_float(grad_out[row * grad_out_stride + k]) : 0;
+        put(grad_x + row * grad_x_stride + c, gradient, accumulate);
     });
 }
 
@@ -129,7 +127,7 @@ __device__ __forceinline__ int inside(int start, int size, int length) {
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-local_avgpool_forward(const float* x, long long x_stride, float* out, long long out_stride, long long rows,
+local_avgpool_forward(const element* x, long long x_stride, element* out, long long out_stride, long long rows,
                       long long channels, int height, int width, int out_height, int out_width, int size, int stride_y,
                       int stride_x, int offset) {
     over_rows(rows, channels, 0, [&](long long row, long long c, auto lanes) {
@@ -138,14 +136,14 @@ local_avgpool_forward(const float* x, long long x_stride, float* out, long long 
         float sum = 0;
         for (int y = max(top, 0); y < min(top + size, height); y++)
             for (int column = max(left, 0); column < min(left + size, width); column++)
-                sum += x[((at.picture * height + y) * width + column) * x_stride + c];
+                sum += to_float(x[((at.picture * height + y) * width + column) * x_stride + c]);
         const int down = inside(top, size, height), across = inside(left, size, width);
-        out[row * out_stride + c] = down > 0 && across > 0 ? sum / (down * across) : 0;
+        put(out + row * out_stride + c, down > 0 && across > 0 ? sum / (down * across) : 0);
     });
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-local_avgpool_backward(const float* grad_out, long long grad_out_stride, float* grad_x, long long grad_x_stride,
+local_avgpool_backward(const element* grad_out, long long grad_out_stride, element* grad_x, long long grad_x_stride,
                        long long rows, long long channels, int height, int width, int out_height, int out_width, int size,
                        int stride_y, int stride_x, int offset, int accumulate) {
     over_rows(rows, channels, 0, [&](long long row, long long c, auto lanes) {
@@ -156,10 +154,9 @@ local_avgpool_backward(const float* grad_out, long long grad_out_stride, float* 
         for (int y = down.first; y <= down.last; y++)
             for (int column = across.first; column <= across.last; column++) {
                 const int values = inside(y * stride_y - offset, size, height) * inside(column * stride_x - offset, size, width);
-                sum += grad_out[((at.picture * out_height + y) * out_width + column) * grad_out_stride + c] / values;
+                sum += to_float(grad_out[((at.picture * out_height + y) * out_width + column) * grad_out_stride + c]) / values;
             }
-        float* target = grad_x + row * grad_x_stride + c;
-        *target = accumulate ? *target + sum : sum;
+        put(grad_x + row * grad_x_stride + c, sum, accumulate);
     });
 }
 
@@ -170,7 +167,7 @@ constexpr int ACROSS = 32, DOWN = 8;
 // out (pictures, channels) = scale * the sum over a picture's positions of a, or of a * b (b may be null), or += .
 // A block for 32 channels of a picture.
 extern "C" __global__ void __launch_bounds__(256)
-picture_sums(const float* a, long long a_stride, const float* b, long long b_stride, float* out, long long out_stride,
+picture_sums(const element* a, long long a_stride, const element* b, long long b_stride, element* out, long long out_stride,
              int positions, int channels, float scale, int accumulate) {
     __shared__ float shared[DOWN][ACROSS];
     const int c = blockIdx.x * ACROSS + threadIdx.x;
@@ -178,19 +175,18 @@ picture_sums(const float* a, long long a_stride, const float* b, long long b_str
     float sum = 0;
     if (c < channels)
         for (long long row = first + threadIdx.y; row < first + positions; row += DOWN)
-            sum += b ? a[row * a_stride + c] * b[row * b_stride + c] : a[row * a_stride + c];
+            sum += to_float(a[row * a_stride + c]) * (b ? to_float(b[row * b_stride + c]) : 1);
     shared[threadIdx.y][threadIdx.x] = sum;
     __syncthreads();
     if (threadIdx.y || c >= channels) return;
     sum = 0;
     for (int i = 0; i < DOWN; i++) sum += shared[i][threadIdx.x];
-    float* target = out + blockIdx.y * out_stride + c;
-    *target = scale * sum + (accumulate ? *target : 0);
+    put(out + blockIdx.y * out_stride + c, scale * sum, accumulate);
 }
 
 // grad_x = scale * the picture's one value, at every position.
 extern "C" __global__ void __launch_bounds__(256)
-spread_over_picture(const float* values, long long values_stride, float* out, long long out_stride, long long rows,
+spread_over_picture(const element* values, long long values_stride, element* out, long long out_stride, long long rows,
                     long long channels, int by_four, int positions, float scale, int accumulate) {
     over_rows(rows, channels, by_four, [&](long long row, long long c, auto lanes) {
         auto found = load(values + row / positions * values_stride + c, lanes);
@@ -204,7 +200,7 @@ spread_over_picture(const float* values, long long values_stride, float* out, lo
 
 // out = scale * the value of x whose block it lies in; 0 where there is none.
 extern "C" __global__ void __launch_bounds__(256)
-enlarge(const float* x, long long x_stride, float* out, long long out_stride, long long rows, long long channels,
+enlarge(const element* x, long long x_stride, element* out, long long out_stride, long long rows, long long channels,
         int by_four, int height, int width, int out_height, int out_width, int stride, float scale, int accumulate) {
     over_rows(rows, channels, by_four, [&](long long row, long long c, auto lanes) {
         const Position at = position_of(row, out_height, out_width);
@@ -220,7 +216,7 @@ enlarge(const float* x, long long x_stride, float* out, long long out_stride, lo
 
 // out = scale * the sum of its block of x.
 extern "C" __global__ void __launch_bounds__(256)
-sum_blocks(const float* x, long long x_stride, float* out, long long out_stride, long long rows, long long channels,
+sum_blocks(const element* x, long long x_stride, element* out, long long out_stride, long long rows, long long channels,
            int by_four, int height, int width, int out_height, int out_width, int stride, float scale, int accumulate) {
     over_rows(rows, channels, by_four, [&](long long row, long long c, auto lanes) {
         const Position at = position_of(row, out_height, out_width);

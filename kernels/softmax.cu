@@ -7,23 +7,36 @@
 
 // Rows of classes; classes lie next to each other. starts (groups + 1): where each group begins, then the end; null for
 // one group of all classes.
-extern "C" __global__ void __launch_bounds__(256)
-softmax(const float* x, long long x_stride, float* out, long long out_stride, long long rows, int classes,
-        const int* starts, int groups, float temperature) {
+template <class To>
+__device__ void softmax_of_rows(const element* x, long long x_stride, To* out, long long out_stride, long long rows,
+                                int classes, const int* starts, int groups, float temperature) {
     const int lane = threadIdx.x % 32, warps = blockDim.x / 32;
     for (long long i = blockIdx.x * (long long)warps + threadIdx.x / 32; i < rows * groups; i += (long long)gridDim.x * warps) {
         const long long row = i / groups;
         const int group = (int)(i - row * groups);
         const int first = starts ? starts[group] : 0, last = starts ? starts[group + 1] : classes;
-        const float* scores = x + row * x_stride;
+        const element* scores = x + row * x_stride;
         float largest = -INFINITY, total = 0;
-        for (int c = first + lane; c < last; c += 32) largest = fmaxf(largest, scores[c]);
+        for (int c = first + lane; c < last; c += 32) largest = fmaxf(largest, to_float(scores[c]));
         largest = warp_max(largest);
-        for (int c = first + lane; c < last; c += 32) total += expf((scores[c] - largest) / temperature);
+        for (int c = first + lane; c < last; c += 32) total += expf((to_float(scores[c]) - largest) / temperature);
         total = warp_sum(total);
         for (int c = first + lane; c < last; c += 32)
-            out[row * out_stride + c] = expf((scores[c] - largest) / temperature) / total;
+            put(out + row * out_stride + c, expf((to_float(scores[c]) - largest) / temperature) / total);
     }
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+softmax(const element* x, long long x_stride, element* out, long long out_stride, long long rows, int classes,
+        const int* starts, int groups, float temperature) {
+    softmax_of_rows(x, x_stride, out, out_stride, rows, classes, starts, groups, temperature);
+}
+
+// For a loss.
+extern "C" __global__ void __launch_bounds__(256)
+softmax_to_float(const element* x, long long x_stride, float* out, long long out_stride, long long rows, int classes,
+                 const int* starts, int groups, float temperature) {
+    softmax_of_rows(x, x_stride, out, out_stride, rows, classes, starts, groups, temperature);
 }
 
 // --- Losses: the gradient, and each block's share of the sum. Blocks of 256 threads, x only.
@@ -32,13 +45,13 @@ constexpr float IGNORED_TRUTH = -1234.0f;
 constexpr float SMALLEST = 1.17549435e-38f;
 
 template <class Loss>
-__device__ void sum_of_losses(const float* output, long long output_stride, const float* truth, long long truth_stride,
+__device__ void sum_of_losses(const element* output, long long output_stride, const float* truth, long long truth_stride,
                               float* grad, long long grad_stride, long long rows, long long columns, float* shares,
                               Loss loss) {
     float sum = 0;
     over_all(rows * columns, [&](long long i) {
         const long long row = i / columns, column = i - row * columns;
-        sum += loss(output[row * output_stride + column], truth[row * truth_stride + column],
+        sum += loss(to_float(output[row * output_stride + column]), truth[row * truth_stride + column],
                     grad[row * grad_stride + column]);
     });
     sum = block_sum(sum);
@@ -46,7 +59,7 @@ __device__ void sum_of_losses(const float* output, long long output_stride, cons
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-cross_entropy(const float* output, long long output_stride, const float* truth, long long truth_stride, float* grad,
+cross_entropy(const element* output, long long output_stride, const float* truth, long long truth_stride, float* grad,
               long long grad_stride, long long rows, long long columns, float* shares) {
     sum_of_losses(output, output_stride, truth, truth_stride, grad, grad_stride, rows, columns, shares,
                   [](float p, float t, float& g) {
@@ -56,7 +69,7 @@ cross_entropy(const float* output, long long output_stride, const float* truth, 
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-binary_cross_entropy(const float* output, long long output_stride, const float* truth, long long truth_stride, float* grad,
+binary_cross_entropy(const element* output, long long output_stride, const float* truth, long long truth_stride, float* grad,
                      long long grad_stride, long long rows, long long columns, float* shares) {
     sum_of_losses(output, output_stride, truth, truth_stride, grad, grad_stride, rows, columns, shares,
                   [](float p, float t, float& g) {
@@ -68,7 +81,7 @@ binary_cross_entropy(const float* output, long long output_stride, const float* 
 enum Difference { SSE, MASKED, SMOOTH };
 
 extern "C" __global__ void __launch_bounds__(256)
-difference(const float* output, long long output_stride, const float* truth, long long truth_stride, float* grad,
+difference(const element* output, long long output_stride, const float* truth, long long truth_stride, float* grad,
            long long grad_stride, long long rows, long long columns, float* shares, int kind) {
     sum_of_losses(output, output_stride, truth, truth_stride, grad, grad_stride, rows, columns, shares,
                   [=](float p, float t, float& g) {

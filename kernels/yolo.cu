@@ -18,7 +18,7 @@ constexpr int OBJECTS = 128;          // that a block holds at a time
 __device__ __forceinline__ float logistic(float x) { return 1 / (1 + expf(-x)); }
 
 extern "C" __global__ void __launch_bounds__(256)
-yolo_forward(const float* x, long long x_stride, float* out, long long out_stride, long long rows, long long columns,
+yolo_forward(const element* x, long long x_stride, float* out, long long out_stride, long long rows, long long columns,
              int by_four, int channels, float scale, int is_squashed) {
     over_rows(rows, columns, by_four, [&](long long row, long long column, auto width) {
         auto values = load(x + row * x_stride + column, width);

@@ -32,7 +32,7 @@ def functions():
 
     def find(name):
         function = module.get_function(name)
-        function.prepare(signatures(KERNELS.read_text())[name])
+        function.prepare(signatures(KERNELS.read_text())[name].codes)
         return function
 
     return find

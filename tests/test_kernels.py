@@ -13,7 +13,7 @@ from darkpy import resources
 from darkpy.backends.base import CHANNEL_ACTIVATIONS, ELEMENTWISE_ACTIVATIONS
 from darkpy.backends.base_yolo import BoxMeasure
 from darkpy.backends.cuda import compiler
-from darkpy.backends.cuda.compiler import KernelError
+from darkpy.backends.cuda.compiler import KernelError, Signature
 from tests import hostcuda
 
 FILES = sorted(resources.folder("kernels").glob("*.cu"))
@@ -21,18 +21,31 @@ ARCHITECTURES = ("75", "80", "90a")
 NVCC = hostcuda.real_nvcc()
 
 
+def compilations() -> list[tuple[str, str]]:
+    """Every kernel file, and every type that ``element`` can be in it."""
+    found = []
+    for path in FILES:
+        takes_elements = any(signature.elements for signature in compiler.signatures(path.read_text()).values())
+        found += [(path.stem, element) for element in compiler.ELEMENTS if takes_elements or element == "float32"]
+    return found
+
+
 @pytest.mark.skipif(NVCC is None, reason="nvcc is not installed")
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_nvcc_compiles(path):
+@pytest.mark.parametrize("file, element", compilations())
+def test_nvcc_compiles(file, element):
     """For every architecture at once; what was compiled before is known by its hash."""
     assert NVCC is not None
+    path = resources.folder("kernels") / f"{file}.cu"
     version = subprocess.run([NVCC, "--version"], capture_output=True, text=True, check=True).stdout
-    parts = [version, *ARCHITECTURES, *compiler.OPTIONS, *compiler.sources(path).values()]
+    # With 16 bits the oldest, which does in steps what the newer have instructions for, and one of these.
+    architectures = ARCHITECTURES if element == "float32" else ("75", "90a")
+    options = (*compiler.OPTIONS, *compiler.ELEMENTS[element])
+    parts = [version, *architectures, *options, *compiler.sources(path).values()]
     done = hostcuda.KEPT / "compiled" / f"{path.stem}-{sha256(chr(0).join(parts).encode()).hexdigest()[:16]}"
     if done.exists():
         return
-    targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in ARCHITECTURES]
-    command = [str(NVCC), "-fatbin", "--threads=2", *targets, *compiler.OPTIONS, "-o", "/dev/null", str(path)]
+    targets = [f"-gencode=arch=compute_{a},code=sm_{a}" for a in architectures]
+    command = [str(NVCC), "-fatbin", "--threads=2", *targets, *options, "-o", "/dev/null", str(path)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout + result.stderr) == (0, "")
     done.parent.mkdir(parents=True, exist_ok=True)
@@ -107,11 +120,13 @@ def test_what_was_compiled_is_kept(folder):
     assert calls(folder) == 1
     compiler.compile_file(source, "sm_90a", nvcc)
     assert calls(folder) == 2
+    compiler.compile_file(source, "sm_80", nvcc, "float16")
+    assert calls(folder) == 3
     header.write_text("// 2\n")
     compiler.compile_file(source, "sm_80", nvcc)
-    assert calls(folder) == 3
-    compiler.compile_file(source, "sm_80", fake_nvcc(folder, COUNTS, "12.5"))
     assert calls(folder) == 4
+    compiler.compile_file(source, "sm_80", fake_nvcc(folder, COUNTS, "12.5"))
+    assert calls(folder) == 5
 
 
 @pytest.mark.parametrize(
@@ -141,9 +156,12 @@ def test_signatures():
     text = """
     // extern "C" __global__ void not_this(int a) {}
     extern "C" __global__ void __launch_bounds__(256)
-    first(const float* __restrict__ x, float* out, long long count /* of x */, unsigned u, float scale) {}
+    first(const element* __restrict__ x, float* out, long long count /* of x */, unsigned u, float scale) {}
     extern "C" __global__ void second(const int n) {}
     """
-    assert compiler.signatures(text) == {"first": "PPqIf", "second": "i"}
+    assert compiler.signatures(text) == {
+        "first": Signature("PPqIf", ("element", "float", "", "", "")),
+        "second": Signature("i", ("",)),
+    }
     with pytest.raises(KernelError, match="'Shape s': a kernel takes pointers and int, unsigned"):
         compiler.signatures('extern "C" __global__ void third(Shape s) {}')

@@ -19,6 +19,9 @@ class ActivationOperations(MemoryOperations):
 
     def activation_forward(self, x: DeviceArray, out: DeviceArray, activation: str) -> None:
         """See :meth:`Backend.activation_forward`."""
+        if x.dtype != out.dtype:
+            self.move(x, out)
+            x = out
         if activation in CHANNEL_KINDS:
             rows, channels, strides = self.rows_of(x, out)
             lanes = _lanes(channels)

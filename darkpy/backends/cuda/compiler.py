@@ -1,7 +1,9 @@
 """Kernels from ``kernels/*.cu``: compiled by nvcc when first used, kept on disk, their arguments checked.
 
+A file is compiled anew for each type of the numbers of pictures, what it calls ``element``: see kernels/element.cuh.
+
 What is compiled is found again by everything that went into it: the source with what it includes, the options, the
-architecture, the compiler's version. The folder is ``~/.cache/darkpy``, or where ``DARKPY_CACHE`` says.
+type, the architecture, the compiler's version. The folder is ``~/.cache/darkpy``, or where ``DARKPY_CACHE`` says.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import re
 import shutil
 import subprocess
 import tempfile
-from functools import cache, lru_cache
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,9 @@ from darkpy.errors import DarkpyError, InputError
 from darkpy.files import atomic_write
 
 OPTIONS = ("-O3", "-std=c++17", "-lineinfo")
+
+#: The types that ``element`` can be, by NumPy's name, and what tells the compiler so.
+ELEMENTS = {"float32": (), "float16": ("-DELEMENT_FLOAT16",), "bfloat16": ("-DELEMENT_BFLOAT16",)}
 
 #: Codes of a kernel's argument types, as Python's struct module has them.
 TYPES = {"int": "i", "unsigned": "I", "float": "f", "double": "d", "long long": "q", "unsigned long long": "Q"}
@@ -89,51 +96,82 @@ def sources(path: Path) -> dict[Path, str]:
     return found
 
 
+@dataclass(frozen=True)
+class Signature:
+    """What a kernel takes.
+
+    codes: of its arguments, pointers ``P``, others as in :data:`TYPES`. pointed: for each argument the type that it
+    points to, "" for a number.
+    """
+
+    codes: str
+    pointed: tuple[str, ...]
+
+    @cached_property
+    def elements(self) -> tuple[int, ...]:
+        """Which arguments point to ``element``."""
+        return tuple(place for place, kind in enumerate(self.pointed) if kind == "element")
+
+    @cached_property
+    def floats(self) -> tuple[int, ...]:
+        """Which arguments point to float."""
+        return tuple(place for place, kind in enumerate(self.pointed) if kind == "float")
+
+
 @lru_cache(maxsize=64)
-def signatures(text: str) -> dict[str, str]:
-    """Each kernel in a source and the codes of its arguments: pointers ``P``, others as in :data:`TYPES`."""
-    return {
-        name: "".join(_code(argument) for argument in arguments.split(",") if argument.strip())
-        for name, arguments in _KERNEL.findall(_COMMENT.sub(" ", text))
-    }
+def signatures(text: str) -> dict[str, Signature]:
+    """What each kernel in a source takes."""
+    found = {}
+    for name, arguments in _KERNEL.findall(_COMMENT.sub(" ", text)):
+        given = [argument for argument in arguments.split(",") if argument.strip()]
+        found[name] = Signature("".join(_code(argument) for argument in given), tuple(map(_pointed, given)))
+    return found
 
 
 def _code(argument: str) -> str:
     if "*" in argument:
         return "P"
-    words = [word for word in argument.split() if word not in ("const", "__restrict__")]
-    kind = " ".join(words[:-1])
+    kind = _type(argument)
     if kind not in TYPES:
         raise KernelError(f"{argument.strip()!r}: a kernel takes pointers and {', '.join(TYPES)}")
     return TYPES[kind]
 
 
-def compile_file(path: Path, architecture: str, nvcc: str | None = None) -> bytes:
-    """The machine code of a kernel file for an architecture, from the cache where it is there.
+def _pointed(argument: str) -> str:
+    return _type(argument.replace("*", " ")) if "*" in argument else ""
+
+
+def _type(argument: str) -> str:
+    words = [word for word in argument.split() if word not in ("const", "__restrict__")]
+    return " ".join(words[:-1])
+
+
+def compile_file(path: Path, architecture: str, nvcc: str | None = None, element: str = "float32") -> bytes:
+    """The machine code of a kernel file for an architecture and a type of elements, from the cache where it is there.
 
     Raises :class:`KernelError` with file, line and message of every error.
     """
     nvcc = nvcc or find_nvcc()
     digest = hashlib.sha256()
-    for part in (architecture, *OPTIONS, compiler_version(nvcc)):
+    for part in (architecture, *OPTIONS, *ELEMENTS[element], compiler_version(nvcc)):
         digest.update(part.encode() + b"\0")
     for file, text in sorted(sources(path).items()):
         digest.update(file.name.encode() + b"\0" + text.encode() + b"\0")
-    kept = cache_folder() / "kernels" / f"{path.stem}-{architecture}-{digest.hexdigest()[:24]}.cubin"
+    kept = cache_folder() / "kernels" / f"{path.stem}-{element}-{architecture}-{digest.hexdigest()[:24]}.cubin"
     try:
         return kept.read_bytes()
     except OSError:
-        code = _compile(path, architecture, nvcc)
+        code = _compile(path, architecture, nvcc, ELEMENTS[element])
     kept.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(kept) as target:
         target.write(code)
     return code
 
 
-def _compile(path: Path, architecture: str, nvcc: str) -> bytes:
+def _compile(path: Path, architecture: str, nvcc: str, defined: Sequence[str]) -> bytes:
     with tempfile.TemporaryDirectory(prefix="darkpy-") as folder:
         result = Path(folder) / "kernels.cubin"
-        command = [nvcc, "-cubin", "-arch", architecture, *OPTIONS, "-o", str(result), str(path)]
+        command = [nvcc, "-cubin", "-arch", architecture, *OPTIONS, *defined, "-o", str(result), str(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode == 0 and result.is_file():
             return result.read_bytes()
@@ -162,27 +200,40 @@ class Kernels:
 
     def __init__(self, gpu: Gpu) -> None:
         self.gpu = gpu
-        self._modules: dict[str, tuple[Any, dict[str, str]]] = {}
-        self._functions: dict[tuple[str, str], tuple[Any, int]] = {}
+        self._signatures: dict[str, dict[str, Signature]] = {}
+        self._modules: dict[tuple[str, str], Any] = {}
+        self._functions: dict[tuple[str, str, str], Any] = {}
 
-    def function(self, file: str, name: str) -> tuple[Any, int]:
-        """Kernel ``name`` of ``kernels/<file>.cu`` ready to be called by PyCUDA, and its number of arguments."""
-        found = self._functions.get((file, name))
+    def signature(self, file: str, name: str) -> Signature:
+        """What kernel ``name`` of ``kernels/<file>.cu`` takes."""
+        known = self._signatures.get(file)
+        if known is None:
+            known = self._signatures[file] = signatures(self._path(file).read_text())
+        found = known.get(name)
         if found is None:
-            module, known = self._module(file)
-            if name not in known:
-                raise KernelError(f'kernels/{file}.cu has no extern "C" __global__ void {name}(...)')
-            function = module.get_function(name)
-            function.prepare(known[name])
-            found = self._functions[file, name] = (function, len(known[name]))
+            raise KernelError(f'kernels/{file}.cu has no extern "C" __global__ void {name}(...)')
         return found
 
-    def _module(self, file: str) -> tuple[Any, dict[str, str]]:
-        if file not in self._modules:
-            path = resources.folder("kernels") / f"{file}.cu"
-            code = compile_file(path, self.gpu.architecture)
-            self._modules[file] = self._load(path, code), signatures(path.read_text())
-        return self._modules[file]
+    def function(self, file: str, name: str, element: str = "float32") -> Any:
+        """That kernel, for elements of a type of :data:`ELEMENTS`, ready to be called by PyCUDA."""
+        found = self._functions.get((file, name, element))
+        if found is None:
+            codes = self.signature(file, name).codes
+            found = self._module(file, element).get_function(name)
+            found.prepare(codes)
+            self._functions[file, name, element] = found
+        return found
+
+    def _module(self, file: str, element: str) -> Any:
+        if (file, element) not in self._modules:
+            path = self._path(file)
+            code = compile_file(path, self.gpu.architecture, element=element)
+            self._modules[file, element] = self._load(path, code)
+        return self._modules[file, element]
+
+    @staticmethod
+    def _path(file: str) -> Path:
+        return resources.folder("kernels") / f"{file}.cu"
 
     def _load(self, path: Path, code: bytes) -> Any:
         import pycuda.driver as driver

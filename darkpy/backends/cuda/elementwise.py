@@ -177,7 +177,7 @@ class ElementwiseOperations(PoolingOperations, BatchNormOperations):
 
     def binarize(self, x: DeviceArray, out: DeviceArray) -> None:
         """See :meth:`Backend.binarize`."""
-        signs = self.scratch(x.shape)
+        signs = self.scratch(x.shape, x.dtype)
         grid, block, rows, columns, *strides, by_four = self.over(x, signs)
         self.launch(
             "elementwise", "binarize", grid, block, x, strides[0], signs, strides[1], rows, columns, by_four

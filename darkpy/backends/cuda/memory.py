@@ -20,9 +20,13 @@ import numpy as np
 
 from darkpy.backends.base import Backend, Item
 from darkpy.backends.cuda.array import DeviceArray, Rearranged, row_major
-from darkpy.backends.cuda.compiler import KernelError, kernels_of
+from darkpy.backends.cuda.compiler import ELEMENTS, KernelError, Signature, kernels_of
 from darkpy.backends.cuda.device import Block, open_gpu
+from darkpy.backends.precision import activation_dtype, is_float
 from darkpy.errors import OutOfMemory
+
+#: The type of parameters, statistics and losses.
+FLOAT = np.dtype(np.float32)
 
 #: Arrays carved from the workspace start at multiples of this many bytes.
 ALIGNMENT = 256
@@ -48,10 +52,12 @@ def workspace_bytes(*shapes: Sequence[int], itemsize: int) -> int:
 class MemoryOperations(Backend):
     """What the other operations stand on."""
 
-    def __init__(self, index: int = 0) -> None:
+    def __init__(self, index: int = 0, precision: str = "fp32") -> None:
         import pycuda.driver as driver
 
-        self.dtype = np.dtype(np.float32)
+        self.dtype = FLOAT
+        self.precision = precision
+        self.activation_dtype = activation_dtype(precision)
         self.threads = 1
         self.gpu = open_gpu(index)
         self._driver = driver
@@ -101,14 +107,18 @@ class MemoryOperations(Backend):
             self._driver.memset_d8_async(array.address, 0, array.nbytes, self.stream)
         return array
 
-    def asarray(self, host: Any) -> DeviceArray:
+    def asarray(self, host: Any, dtype: Any = None) -> DeviceArray:
         """See :meth:`Backend.asarray`."""
         if isinstance(host, DeviceArray):
             return host
         values = np.asarray(host)
-        out = self.scratch(values.shape, self.dtype if values.dtype.kind == "f" else values.dtype)
+        out = self.scratch(values.shape, self.dtype if is_float(values.dtype) else values.dtype)
         self.copy(values, out)
-        return out
+        if dtype is None or out.dtype in (dtype, np.int32):
+            return out
+        converted = self.scratch(values.shape, dtype)
+        self.move(out, converted)
+        return converted
 
     def to_host(self, array: DeviceArray) -> np.ndarray:
         """See :meth:`Backend.to_host`; waits for the device."""
@@ -148,6 +158,8 @@ class MemoryOperations(Backend):
             return
         if array.is_dense and array.itemsize == 4:
             self._driver.memset_d32_async(array.address, bits, array.size, self.stream)
+        elif array.is_dense and array.itemsize == 2:
+            self._driver.memset_d16_async(array.address, bits, array.size, self.stream)
         elif array.is_dense and bits == 0:
             self._driver.memset_d8_async(array.address, 0, array.nbytes, self.stream)
         else:
@@ -173,21 +185,23 @@ class MemoryOperations(Backend):
     ) -> None:
         """``out = scale * source + shift`` (or ``+=``), element by element, however both lie in memory.
 
-        Types other than the backend's are moved as they are: without scale, shift and accumulate.
+        Floats of one type become those of another if one of both is float32; other types are moved as they are, without
+        scale, shift and accumulate.
         """
         if source.shape != out.shape:
             raise ValueError(f"cannot copy {source.shape} to {out.shape}")
+        is_copy = source.dtype == out.dtype and (scale, shift, accumulate) == (1.0, 0.0, False)
         if isinstance(source, Rearranged) or isinstance(out, Rearranged):
             self._move_rearranged(source, out, scale, shift, accumulate)
         elif not out.size:
             return
-        elif source.is_dense and out.is_dense and (scale, shift, accumulate) == (1.0, 0.0, False):
+        elif is_copy and source.is_dense and out.is_dense:
             self._driver.memcpy_dtod_async(out.address, source.address, out.nbytes, self.stream)
-        elif out.dtype == self.dtype and _have_rows(source, out):
+        elif is_float(out.dtype) and _have_rows(source, out):
             grid, block, *common = self.over(source, out)
             self.launch(
-                "memory", "scale_rows", grid, block, source, common[2], out, common[3], *common[:2], common[-1],
-                scale, shift, accumulate,
+                "memory", f"scale_rows{_conversion(source, out)}", grid, block,
+                source, common[2], out, common[3], *common[:2], common[-1], scale, shift, accumulate,
             )  # fmt: skip
         else:
             self._move_strided(source, out, scale, shift, accumulate)
@@ -198,8 +212,9 @@ class MemoryOperations(Backend):
         lengths, from_strides, to_strides = _six_axes(source, out)
         numbers = (*lengths, *from_strides, *to_strides)
         grid = self.blocks_for(out.size)
-        if out.dtype == self.dtype:
-            self.launch("memory", "move_float", grid, THREADS, source, out, *numbers, scale, shift, accumulate)
+        if is_float(out.dtype):
+            kernel = f"move{_conversion(source, out) or '_element'}"
+            self.launch("memory", kernel, grid, THREADS, source, out, *numbers, scale, shift, accumulate)
         else:
             self.launch("memory", f"move_{out.itemsize}", grid, THREADS, source, out, *numbers)
 
@@ -296,12 +311,15 @@ class MemoryOperations(Backend):
     ) -> None:
         """Run kernel ``name`` of ``kernels/<file>.cu`` with its arguments in order.
 
-        Arrays become pointers, None a null pointer; numbers take the type the kernel declares. ``shared``: bytes of
-        dynamic shared memory.
+        Arrays become pointers, None a null pointer; numbers take the type the kernel declares. Arrays for pointers to
+        ``element`` have one type, and it is the kernel for this type that runs. ``shared``: bytes of dynamic shared
+        memory.
         """
-        function, count = self.kernels.function(file, name)
-        if len(arguments) != count:
+        signature = self.kernels.signature(file, name)
+        if len(arguments) != len(signature.codes):
+            count = len(signature.codes)
             raise KernelError(f"kernel {name} of {file}.cu takes {count} arguments, not {len(arguments)}")
+        function = self.kernels.function(file, name, _element_of(signature, arguments, name))
         values = [_argument(argument, name) for argument in arguments]
         shape = (grid, 1) if isinstance(grid, int) else (*grid, 1)[: max(len(grid), 2)]
         threads = (block, 1, 1) if isinstance(block, int) else (*block, 1, 1)[:3]
@@ -329,7 +347,7 @@ class MemoryOperations(Backend):
     def _grid_over(
         self, arrays: Sequence[DeviceArray], rows: int, columns: int, strides: list[int], by_four: bool
     ) -> tuple[Any, ...]:
-        by_four = by_four and not columns % 4 and not any(array.address % 16 for array in arrays)
+        by_four = by_four and not columns % 4 and not any(array.address % (4 * array.itemsize) for array in arrays)
         by_four = by_four and (rows == 1 or not any(stride % 4 for stride in strides))
         steps = columns // 4 if by_four else columns
         across = min(THREADS, 1 << max(0, steps - 1).bit_length())
@@ -361,6 +379,13 @@ class MemoryOperations(Backend):
         self.copy(generator.random(out.shape, self.dtype), out)
 
 
+def _conversion(source: DeviceArray, out: DeviceArray) -> str:
+    """The end of the name of the kernel that moves elements of one of these types to the other."""
+    if source.dtype == out.dtype:
+        return ""
+    return "_from_float" if source.dtype == FLOAT else "_to_float"
+
+
 @cache
 def _pool(index: int) -> Any:
     """The pool of the GPU of that number."""
@@ -368,6 +393,26 @@ def _pool(index: int) -> Any:
 
     open_gpu(index)
     return DeviceMemoryPool()
+
+
+def _element_of(signature: Signature, arguments: Sequence[Any], kernel: str) -> str:
+    """What ``element`` is in a launch, by NumPy's name: the type of the arrays that are so declared."""
+    elements = [arguments[place].dtype for place in signature.elements if arguments[place] is not None]
+    floats = [arguments[place].dtype for place in signature.floats if arguments[place] is not None]
+    if any(dtype != elements[0] for dtype in elements) or any(dtype != FLOAT for dtype in floats):
+        raise ValueError(
+            f"kernel {kernel} takes elements of one type, not {', '.join(map(str, elements))}, and float32 for what is "
+            f"no element, not {', '.join(map(str, floats))}"
+        )
+    return element_name(elements[0]) if elements else FLOAT.name
+
+
+@cache
+def element_name(dtype: Any) -> str:
+    """A type by which kernels are compiled; ValueError for others."""
+    if dtype.name not in ELEMENTS:
+        raise ValueError(f"kernels compute with {', '.join(ELEMENTS)}, not {dtype}")
+    return str(dtype.name)
 
 
 def _argument(argument: Any, kernel: str) -> Any:

@@ -11,9 +11,12 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from darkpy.backends.base import Backend, ConvolutionGeometry
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.memory import MemoryOperations
+from darkpy.backends.precision import is_float
 
 #: The operations, each with the one or more arguments that it writes.
 WRITTEN: dict[str, tuple[str, ...]] = {
@@ -47,6 +50,11 @@ class HostBackend(MemoryOperations):
 
         return create("cpu")
 
+    def _as_host_has_it(self, array: DeviceArray) -> np.ndarray:
+        """A copy on the host; floats in the type that the host computes with."""
+        values = self.to_host(array)
+        return values.astype(self.host.dtype, copy=False) if is_float(values.dtype) else values
+
     def local_workspace(
         self, x_shape: Sequence[int], weights_shape: Sequence[int], geometry: ConvolutionGeometry
     ) -> int:
@@ -61,7 +69,7 @@ def _on_host(name: str, written: Sequence[str]) -> Callable[..., Any]:
         given = signature.bind(self, *arguments, **options).arguments
         del given["self"]
         # An array given twice, to be overwritten, is one on the host too.
-        copies = {id(value): self.to_host(value) for value in given.values() if isinstance(value, DeviceArray)}
+        copies = {id(value): self._as_host_has_it(value) for value in given.values() if isinstance(value, DeviceArray)}
         result = getattr(self.host, name)(**{key: copies.get(id(value), value) for key, value in given.items()})
         for key in written:
             self.copy(copies[id(given[key])], given[key])

@@ -144,7 +144,7 @@ def _window(geometry: PoolGeometry) -> tuple[int, int, int, int]:
 
 
 def _by_four(array: DeviceArray) -> bool:
-    return array.address % 16 == 0 and array.positions()[2] % 4 == 0
+    return array.address % (4 * array.itemsize) == 0 and array.positions()[2] % 4 == 0
 
 
 def _dense(array: DeviceArray | None) -> DeviceArray | None:

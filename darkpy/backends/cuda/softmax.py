@@ -34,8 +34,9 @@ class SoftmaxOperations(MemoryOperations):
         with self.rows_to_write(out) as target:
             written = _as_rows(target)
             rows, classes = source.shape
+            kernel = "softmax" if written.dtype == source.dtype else "softmax_to_float"
             self.launch(
-                "softmax", "softmax", self.blocks_for(rows * groups, ROWS), THREADS,
+                "softmax", kernel, self.blocks_for(rows * groups, ROWS), THREADS,
                 source, source.strides[0], written, written.strides[0], rows, classes, starts, groups, temperature,
             )  # fmt: skip
 
