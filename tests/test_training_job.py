@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from darkpy.backends.numpy import NumpyBackend
 from darkpy.errors import ConfigError, DataError, InputError, OutOfMemory, TrainingError
 from darkpy.network import Network
 from darkpy.training import Outcome, TrainingResult, TrainingSettings, default_data, train
@@ -122,6 +123,13 @@ def test_a_backup_folder_that_cannot_be_is_told_and_is_no_failure(job: Path) -> 
     result, printed = run(data="tiny.data")
     assert result.outcome is Outcome.FINISHED
     assert "tiny.data:5  backup=backup: File exists; weights are saved in the run folder only" in printed
+
+
+def test_the_first_use_of_a_machine_is_got_over_with_at_any_size(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(NumpyBackend, "first_use", "compiling")
+    write_cfg(job, random=1, max_batches=1)
+    result, printed = run(measure=False)
+    assert result.outcome is Outcome.FINISHED and "compiling" in printed
 
 
 def test_multi_scale_changes_the_size_and_measures_at_the_cfgs(job: Path) -> None:

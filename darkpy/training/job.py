@@ -135,7 +135,7 @@ def _warm_up(job: Prepared, progress: Progress) -> None:
     progress.message(network.backend.first_use)
     config = job.config.with_net(batch=2, subdivisions=1, sequential_subdivisions=1)
     copy = Network(config, training=True, keep_gradients=False, device=network.backend.name)
-    black = np.zeros((2, network.channels, network.height, network.width), np.float32)
+    black = np.zeros((2, copy.channels, copy.height, copy.width), np.float32)
     with suppress(NotFinite):  # then the training itself will say so
         copy.train_batch(black, [np.array([[0, 0.5, 0.5, 0.5, 0.5]], np.float32)] * 2)
 
