@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from darkpy.backends.precision import activation_dtype
 from darkpy.errors import InputError, suggestion
 
 if TYPE_CHECKING:
@@ -62,12 +63,18 @@ def choose(device: str = "auto", dtype: Any = np.float32) -> Choice:
     return Choice(_cpu(), f"computing on the CPU: {reason}")
 
 
-def create(device: str = "auto", dtype: Any = np.float32) -> Backend:
-    """The backend for a device (see :func:`choose`), working in a float type.
+def create(device: str = "auto", dtype: Any = np.float32, precision: str = "fp32") -> Backend:
+    """The backend for a device (see :func:`choose`), working in a float type and a precision (see precision.py).
 
-    Raises :class:`~darkpy.errors.InputError` for an unknown device, or one that cannot be used, with what to do.
+    Raises :class:`~darkpy.errors.InputError` for an unknown device, or one that cannot be used, with what to do; so it
+    does for a precision other than fp32 on the CPU.
     """
-    chosen = choose(device, dtype).device
+    choice = choose(device, dtype)
+    chosen = choice.device
+    activation_dtype(precision)
+    if precision != "fp32" and not chosen.startswith("gpu"):
+        notice = f" ({choice.notice})" if choice.notice else ""
+        raise InputError(f"{precision} needs a GPU; the CPU computes in float32: leave it out{notice}")
     if chosen.startswith("gpu"):
         if np.dtype(dtype) != np.float32:
             raise InputError(f"the GPU computes in float32, not {np.dtype(dtype)}; use --device cpu")
@@ -77,7 +84,7 @@ def create(device: str = "auto", dtype: Any = np.float32) -> Backend:
         open_gpu(index)
         from darkpy.backends.cuda import CudaBackend
 
-        return CudaBackend(index)
+        return CudaBackend(index, precision)
     if chosen == "numba":
         try:
             from darkpy.backends.numba import NumbaBackend

@@ -2,7 +2,11 @@
 
 Conventions, everywhere:
 
-- Pictures are ``(n, c, h, w)``, C-contiguous, of the backend's float type, unless an operation says it takes views.
+- Pictures are ``(n, c, h, w)``, C-contiguous, unless an operation says it takes views.
+- Outputs of layers and their gradients (x, out, a, b, inputs, factors, a loss's output, ``grad_`` of these) are of the
+  backend's float type or of its ``activation_dtype``, all those of an operation alike. Everything else is of the float
+  type: parameters and their gradients, statistics, masks, truth. Of 16-bit inputs a head, a softmax or an activation
+  may also make outputs of the float type, and the ``grad`` that a loss writes is always of it.
 - Operations write into arrays that the caller owns (``out``, ``grad_...``); none returns a new one.
 - ``grad_...`` is a true gradient, dL/d(...), summed over the batch.
 - A target documented with ``+=`` is added to. Another is overwritten, unless its ``accumulate`` is true: then it is
@@ -110,6 +114,10 @@ class Backend(ABC):
     name: str
     #: The backend's float type (numpy dtype).
     dtype: Any
+    #: The type of outputs of layers and their gradients: ``dtype``, or one of 16 bits, see backends/precision.py.
+    activation_dtype: Any
+    #: One of :data:`darkpy.backends.precision.PRECISIONS`.
+    precision: str = "fp32"
     #: How many threads the backend uses.
     threads: int
     #: What the user waits for at the first use on this machine; None afterwards.
@@ -126,8 +134,8 @@ class Backend(ABC):
         """A new array of zeros; ``dtype`` defaults to the backend's float type."""
 
     @abstractmethod
-    def asarray(self, host: Any) -> Array:
-        """The array ``host`` on the device: floats in the backend's float type, other types unchanged.
+    def asarray(self, host: Any, dtype: Any = None) -> Array:
+        """The array ``host`` on the device: floats in ``dtype``, by default the backend's float type; others unchanged.
 
         May share memory with ``host``.
         """
@@ -138,7 +146,11 @@ class Backend(ABC):
 
     @abstractmethod
     def copy(self, source: Array, out: Array) -> None:
-        """``out = source``, element by element; ``source`` may also be a host array."""
+        """``out = source``, element by element; ``source`` may also be a host array.
+
+        Floats of one type become those of another if one of both is of the backend's float type; so they do in
+        :meth:`add`, :meth:`copy_channels` and :meth:`scaled_copy`.
+        """
 
     @abstractmethod
     def fill(self, array: Array, value: float) -> None:

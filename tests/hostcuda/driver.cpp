@@ -383,6 +383,13 @@ CUresult cuMemsetD8Async(CUdeviceptr target, unsigned char value, size_t count, 
 CUresult cuMemsetD8(CUdeviceptr target, unsigned char value, size_t count) {
     return cuMemsetD8Async(target, value, count, nullptr);
 }
+CUresult cuMemsetD16Async(CUdeviceptr target, unsigned short value, size_t count, CUstream stream) {
+    BEGIN return submit(stream, [=] {
+        if (CUresult error = checked(target, 2 * count)) return error;
+        for (size_t i = 0; i < count; i++) ((unsigned short*)target)[i] = value;
+        return CUDA_SUCCESS;
+    });
+}
 CUresult cuMemsetD32Async(CUdeviceptr target, unsigned value, size_t count, CUstream stream) {
     BEGIN return submit(stream, [=] {
         if (CUresult error = checked(target, 4 * count)) return error;

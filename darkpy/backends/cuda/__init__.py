@@ -6,8 +6,8 @@ One module per family of operations, each beside the ``.cu`` file of its name. d
 from __future__ import annotations
 
 from darkpy.backends.cuda.activations import ActivationOperations
+from darkpy.backends.cuda.cast_convolution import CastConvolutionOperations
 from darkpy.backends.cuda.compiler import cache_folder
-from darkpy.backends.cuda.convolution import ConvolutionOperations
 from darkpy.backends.cuda.detections import DetectionOperations
 from darkpy.backends.cuda.elementwise import ElementwiseOperations
 from darkpy.backends.cuda.on_host import OnHostOperations
@@ -19,7 +19,7 @@ __all__ = ["CudaBackend"]
 
 
 class CudaBackend(
-    ConvolutionOperations,
+    CastConvolutionOperations,
     ElementwiseOperations,
     ActivationOperations,
     RearrangingOperations,
@@ -28,12 +28,12 @@ class CudaBackend(
     DetectionOperations,
     OnHostOperations,
 ):
-    """float32, pictures channels last in memory."""
+    """float32, or pictures of 16 bits (``precision``); pictures lie channels last in memory."""
 
     name = "cuda"
 
     @property
     def first_use(self) -> str | None:  # type: ignore[override]
         """See :attr:`Backend.first_use`."""
-        kept = (cache_folder() / "kernels").glob(f"*-{self.gpu.architecture}-*")
+        kept = (cache_folder() / "kernels").glob(f"*-{self.activation_dtype}-{self.gpu.architecture}-*")
         return None if any(kept) else "compiling the GPU's kernels, once on this machine: up to a minute"

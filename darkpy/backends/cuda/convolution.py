@@ -20,8 +20,8 @@ class ConvolutionOperations(BatchNormOperations):
         plans: measured plans, by operation, precision and shape; they go before the default.
     """
 
-    def __init__(self, index: int = 0) -> None:
-        super().__init__(index)
+    def __init__(self, index: int = 0, precision: str = "fp32") -> None:
+        super().__init__(index, precision)
         self.plans: dict[tuple[str, str, ConvolutionShape], Plan] = {}
 
     def plan(self, operation: str, precision: str, shape: ConvolutionShape) -> Plan:

@@ -112,9 +112,10 @@ class MemoryOperations(Backend):
         if isinstance(host, DeviceArray):
             return host
         values = np.asarray(host)
-        out = self.scratch(values.shape, self.dtype if is_float(values.dtype) else values.dtype)
+        holds_floats = is_float(values.dtype)
+        out = self.scratch(values.shape, self.dtype if holds_floats else values.dtype)
         self.copy(values, out)
-        if dtype is None or out.dtype in (dtype, np.int32):
+        if dtype in (None, self.dtype) or not holds_floats:
             return out
         converted = self.scratch(values.shape, dtype)
         self.move(out, converted)
@@ -141,7 +142,8 @@ class MemoryOperations(Backend):
         if isinstance(source, DeviceArray):
             self.move(source, out)
             return
-        values = np.ascontiguousarray(np.broadcast_to(source, out.shape), out.dtype)
+        with np.errstate(over="ignore"):  # what is too large for 16 bits is infinite, as on the device
+            values = np.ascontiguousarray(np.broadcast_to(source, out.shape), out.dtype)
         if not values.size:
             return
         target = out if out.is_in_order else self._like_in_order(out)

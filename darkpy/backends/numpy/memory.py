@@ -33,7 +33,7 @@ class MemoryOperations(Backend):
     """Arrays are numpy arrays; copies to and from the host cost nothing."""
 
     def __init__(self, dtype: Any = np.float32) -> None:
-        self.dtype = np.dtype(dtype)
+        self.dtype = self.activation_dtype = np.dtype(dtype)
         self.threads = usable_cores()
         self._workspace = np.empty(0, np.uint8)
         self._pool: ThreadPoolExecutor | None = None
@@ -46,10 +46,10 @@ class MemoryOperations(Backend):
         """See :meth:`Backend.zeros`."""
         return np.zeros(shape, self.dtype if dtype is None else dtype)
 
-    def asarray(self, host: Any) -> Array:
+    def asarray(self, host: Any, dtype: Any = None) -> Array:
         """See :meth:`Backend.asarray`."""
         array = np.asarray(host)
-        return np.ascontiguousarray(array, self.dtype if array.dtype.kind == "f" else array.dtype)
+        return np.ascontiguousarray(array, (dtype or self.dtype) if array.dtype.kind == "f" else array.dtype)
 
     def to_host(self, array: Array) -> Array:
         """See :meth:`Backend.to_host`."""
