@@ -27,20 +27,16 @@ darkpy.
 from __future__ import annotations
 
 import importlib.util
-import multiprocessing
 import os
 import platform
 import resource
-import signal
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -50,18 +46,18 @@ from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from subjects import ROOT, in_one_part, random_boxes, version_of
+from workers import Failed, Worker
 
 from darkpy.backends import DEVICES
 from darkpy.backends.numpy.memory import usable_cores
-from darkpy.config.cfg import Config, Entry, read_cfg
+from darkpy.config.cfg import Config, read_cfg
 from darkpy.errors import DarkpyError
 from darkpy.layers.base import NETWORK_INPUT, Layer
 from darkpy.version import __version__
 
-ROOT = Path(__file__).resolve().parents[1]
 TURN_SECONDS = 0.3
 PAUSE_SECONDS = 0.05  # before a turn: the thread pools of the one before spin for a while, then sleep
-BOXES_PER_PICTURE = 12
 TRAINING_BATCH = 8
 TABLE_WIDTH = 110  # at least: a figure that is cut off is worse than a line that is
 QUIET = 0.05  # a greater share of the cores in other hands disturbs
@@ -103,14 +99,6 @@ def jobs_of(subject: Subject, device: str) -> list[Job]:
     return [Job(config, False, 1, device), Job(config, True, batch, device)]
 
 
-def in_one_part(config: Config, batch: int) -> Config:
-    """The same network with another batch and ``subdivisions=1``."""
-    line = config.net.line
-    others = [entry for entry in config.net.entries if entry.key not in ("batch", "subdivisions")]
-    entries = (Entry("batch", str(batch), line), Entry("subdivisions", "1", line), *others)
-    return replace(config, net=replace(config.net, entries=entries))
-
-
 # darkpy ------------------------------------------------------------------------------------------------------------
 
 
@@ -132,15 +120,6 @@ def call_of(network: Any, job: Job) -> Callable[[], object]:
         return partial(network.forward, x)
     truth = [random_boxes(generator, network.classes) for _ in range(job.batch)]
     return partial(network.train_batch, x, truth)
-
-
-def random_boxes(generator: np.random.Generator, classes: int) -> np.ndarray:
-    """About BOXES_PER_PICTURE rows of (class, centre x, centre y, width, height), the boxes inside the picture."""
-    count = generator.poisson(BOXES_PER_PICTURE)
-    sizes = generator.uniform(0.03, 0.4, (count, 2))
-    centres = generator.uniform(sizes / 2, 1 - sizes / 2)
-    labels = generator.integers(classes, size=(count, 1))
-    return np.concatenate([labels, centres, sizes], axis=1).astype(np.float32)
 
 
 # PyTorch -----------------------------------------------------------------------------------------------------------
@@ -200,19 +179,13 @@ class Contestant:
     def __init__(self, column: str, job: Job) -> None:
         self.turns: list[float] = []
         self.failure: Failure | None = None
-        # Forked processes would begin with the memory of this one.
-        context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=serve, args=(theirs, column, job), daemon=True)
-        self.process.start()
-        theirs.close()
+        self.worker = Worker(partial(Call, column, job))
 
     def __enter__(self) -> Contestant:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.process.terminate()
-        self.process.join()
+        self.worker.end()
 
     def turn(self) -> None:
         """Let it work for a turn, and wait for the time."""
@@ -230,33 +203,27 @@ class Contestant:
 
     def ask(self, question: str) -> float | None:
         """Its answer, or None if it has failed, now or before."""
-        if self.failure is not None:
-            return None
-        try:
-            self.connection.send(question)
-            answer = self.connection.recv()
-        except (EOFError, OSError):
-            self.process.join()
-            answer = Failure(f"its process ended with code {self.process.exitcode}")
-        if isinstance(answer, Failure):
-            self.failure = answer
-            return None
-        return answer
+        if self.failure is None:
+            try:
+                return self.worker.ask(question)
+            except Failed as failed:
+                self.failure = Failure(failed.reason)
+        return None
 
 
-def serve(connection: Connection, column: str, job: Job) -> None:
-    """Life of a contestant's process: get ready, answer until it is ended."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends this process
-    answers: dict[str, Callable[[], float]] = {"memory": peak_megabytes}
-    try:
-        answers["turn"] = partial(turn_seconds, COLUMNS[column](job))
-        while True:
-            connection.send(answers[connection.recv()]())
-    except EOFError:
-        return
-    except Exception as error:  # whatever it is, it is shown in the place of the figure
-        kind = "" if isinstance(error, DarkpyError) else f"{type(error).__name__}: "
-        connection.send(Failure(f"{kind}{error}"))
+class Call:
+    """What a contestant's process holds: one call, ready."""
+
+    def __init__(self, column: str, job: Job) -> None:
+        self.call = COLUMNS[column](job)
+
+    def turn(self) -> float:
+        """Seconds of a call."""
+        return turn_seconds(self.call)
+
+    def memory(self) -> float:
+        """Megabytes that the process has had at most."""
+        return peak_megabytes()
 
 
 def turn_seconds(call: Callable[[], object]) -> float:
@@ -491,13 +458,6 @@ def cpu_model() -> str:
             if key.strip() == "model name":
                 return value.strip()
     return platform.processor() or platform.machine()
-
-
-def version_of(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def find_subjects(names: Sequence[str]) -> list[Subject]:

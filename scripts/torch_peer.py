@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from darkpy import builder
 from darkpy.backends.numpy import NumpyBackend
@@ -46,21 +47,32 @@ class Peer(nn.Module):
         self.heads = [layer for layer in self.layers if layer.is_head]
         self.decode = decode
         self.operations = nn.ModuleList(operation_for(layer) for layer in self.layers)
-        self.last_use = {source: layer.index for layer in self.layers for source in layer.sources}
+        last_use = {source: layer.index for layer in self.layers for source in layer.sources}
+        # For each layer what it reads, and what of that nobody reads later.
+        self.steps = [
+            (tuple(layer.sources), tuple(source for source in set(layer.sources) if last_use[source] == layer.index))
+            for layer in self.layers
+        ]
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         """Outputs of the heads, in their order, for pictures x (n, c, h, w)."""
         outputs = {NETWORK_INPUT: x}
         found = []
-        for layer, operation in zip(self.layers, self.operations):
-            result = operation(*[outputs[source] for source in layer.sources])
-            if layer.is_head:
+        for index, ((sources, finished), operation) in enumerate(zip(self.steps, self.operations)):
+            result = operation(*[outputs[source] for source in sources])
+            if isinstance(operation, YoloHead):
                 found.append(operation.decode(result) if self.decode and not self.training else result)
-            outputs[layer.index] = result
-            for source in set(layer.sources):
-                if self.last_use[source] == layer.index:
-                    del outputs[source]
+            outputs[index] = result
+            for source in finished:
+                del outputs[source]
         return found
+
+    def fold(self) -> None:
+        """Multiply batch normalisation into the weights, in evaluation, as darkpy does at inference."""
+        for operation in self.operations:
+            if isinstance(operation, Convolution) and isinstance(operation.normalization, nn.BatchNorm2d):
+                operation.convolution = fuse_conv_bn_eval(operation.convolution, operation.normalization)
+                operation.normalization = nn.Identity()
 
     @torch.no_grad()
     def take_parameters(self, network: Any) -> None:

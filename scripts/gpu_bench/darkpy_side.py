@@ -1,0 +1,172 @@
+"""darkpy's side of the benchmark: a process in which darkpy has the GPU."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from subjects import random_boxes
+
+from darkpy import backends
+from darkpy.backends.cuda.information import describe_compiler, describe_gpus
+from darkpy.errors import DarkpyError
+from darkpy.network import Network
+from darkpy.version import __version__
+from gpu_bench import timing
+from gpu_bench.jobs import KernelJob, Limits, NetworkJob, Speed
+
+BUSY_BYTES = 256 << 20
+BUSY_TIMES = 40
+
+#: Multiply-adds in float32 that a multiprocessor begins in a cycle, by compute capability (CUDA C++ Programming Guide,
+#: throughput of native arithmetic instructions).
+CORES = {"70": 64, "75": 64, "80": 64, "86": 128, "87": 128, "89": 128, "90": 128, "100": 128, "120": 128}
+
+
+class DarkpySide:
+    """Answers what the script asks; device such as ``gpu:0``."""
+
+    def __init__(self, device: str, is_smoke: bool) -> None:
+        self.device = device
+        self.is_smoke = is_smoke
+        self.backend: Any = backends.create(device)
+        self.clock = DeviceClock(self.backend, BUSY_BYTES >> 16 if is_smoke else BUSY_BYTES)
+
+    def describe(self) -> dict[str, str]:
+        """The device and what computes on it."""
+        gpu, compiler = self.backend.gpu, describe_compiler()
+        memory = f"{gpu.memory / 1e9:.0f} GB, {gpu.multiprocessors} multiprocessors"
+        return {
+            "GPU": f"{gpu.name}, {gpu.architecture}, {memory}",
+            "driver": f"CUDA {gpu.driver}",
+            "nvcc": compiler.version or compiler.problem,
+            "darkpy": __version__,
+        }
+
+    def cache_bytes(self) -> int:
+        """Of the cache between the multiprocessors and the memory."""
+        return 0 if self.is_smoke else self._description().cache
+
+    def limits(self) -> Limits:
+        """From what the driver says of the device: exact arithmetic only, it tells nothing of tensor cores."""
+        found = self._description()
+        cores = CORES.get(found.gpu.architecture[3:].rstrip("a"), 0)
+        rates = {"fp32": 2.0 * cores * found.gpu.multiprocessors * found.clock} if cores else {}
+        return Limits(found.bandwidth, rates, "attributes of the device")
+
+    def _description(self) -> Any:
+        return next(found for found in describe_gpus() if found.gpu.index == self.backend.gpu.index)
+
+    def network(self, job: NetworkJob) -> dict[int, Speed]:
+        """A network from pictures in the host's memory: to its heads' output there, or to the end of an update."""
+        return {batch: self._network(job, batch) for batch in job.batches}
+
+    def _network(self, job: NetworkJob, batch: int) -> Speed:
+        before = self._free_memory()
+        network = build(job, batch, self.device)
+        generator = np.random.default_rng(0)
+        x = generator.random((batch, *network.graph.input_shape), dtype=np.float32)
+        call: Callable[[], Any] = partial(network.forward, x)
+        if job.training:
+            truth = [random_boxes(generator, network.classes) for _ in range(batch)]
+            call = partial(network.train_batch, x, truth)
+        with np.errstate(all="ignore"):
+            seconds = timing.of_calls(self.clock, call, job.seconds)
+        return Speed(seconds, before - self._free_memory(collect=False))
+
+    def _free_memory(self, collect: bool = True) -> int:
+        if collect:
+            gc.collect()
+            self.backend.gpu.collect()
+            pool = getattr(self.backend, "_pool", None)
+            if pool is not None:
+                pool.free_held()
+        return self.backend.free_memory()
+
+    def kernel(self, job: KernelJob) -> float:
+        """Seconds of one pass of a convolution."""
+        backend = backend_for(self.device, job.precision)
+        c = job.convolution
+        calls = [convolution_call(backend, job) for _ in range(timing.copies_for(c.bytes(job.precision), job.l2))]
+        return timing.of_kernels(self.clock, calls, job.seconds)
+
+
+def build(job: NetworkJob, batch: int, device: str) -> Network:
+    """A network that learns nothing from noise, so that its numbers stay of ordinary size."""
+    config = job.subject.config(batch)
+    if job.precision != "fp32":
+        raise DarkpyError(f"it computes in fp32, not yet in {job.precision}")
+    network = Network(config, batch=batch, training=job.training, keep_gradients=False, device=device)
+    network.rate_scale = 0.0
+    for layer in network.layers:
+        for parameter in layer.parameters():
+            # A network that has seen nothing divides by a variance of 0.
+            if parameter.name.endswith("rolling_variance"):
+                network.parameters.write(layer, parameter.name, np.ones(parameter.shape))
+    return network
+
+
+def backend_for(device: str, precision: str) -> Any:
+    if precision != "fp32":
+        raise DarkpyError(f"it computes in fp32, not yet in {precision}")
+    return backends.create(device)
+
+
+def convolution_call(backend: Any, job: KernelJob) -> Callable[[], Any]:
+    """One pass on arrays of its own."""
+    c = job.convolution
+    x, out, weights = (
+        filled(backend, shape, scale)
+        for shape, scale in ((c.input_shape, 1.0), (c.output_shape, 1.0), (c.weights_shape, 0.05))
+    )
+    operation = getattr(backend, f"convolution_{job.operation}")
+    arguments = {
+        "forward": (x, weights, out, c.geometry),
+        "backward_input": (out, weights, x, c.geometry),
+        "backward_weights": (x, out, weights, c.geometry),
+    }[job.operation]
+    backend.set_workspace(
+        backend.convolution_workspace(c.input_shape, c.weights_shape, c.output_shape, c.geometry, True)
+    )
+    return partial(operation, *arguments)
+
+
+def filled(backend: Any, shape: tuple[int, ...], scale: float) -> Any:
+    """Random numbers; zeros would cost a GPU less power, and so less time."""
+    array = backend.empty(shape)
+    some = np.random.default_rng(0).standard_normal(min(array.size, 1 << 16)).astype(np.float32) * scale
+    flat = array.reshape(-1) if array.ndim < 4 else array.transpose(0, 2, 3, 1).reshape(-1)
+    for start in range(0, array.size, len(some)):
+        part = flat[start : start + len(some)]
+        backend.copy(some[: part.size], part)
+    return array
+
+
+class DeviceClock:
+    """Events in the backend's stream; see :mod:`gpu_bench.timing`."""
+
+    def __init__(self, backend: Any, busy_bytes: int) -> None:
+        import pycuda.driver as driver
+
+        self.driver, self.backend = driver, backend
+        self.busy = backend.empty((busy_bytes // 4,))
+
+    def mark(self) -> Any:
+        """An event."""
+        event = self.driver.Event()
+        event.record(self.backend.stream)
+        return event
+
+    def seconds(self, marks: Sequence[Any]) -> list[float]:
+        """Between events."""
+        marks[-1].synchronize()
+        return [1e-3 * before.time_till(after) for before, after in pairwise(marks)]
+
+    def occupy(self) -> None:
+        """Fill memory."""
+        for _ in range(BUSY_TIMES):
+            self.backend.fill(self.busy, 0.0)

@@ -1,0 +1,268 @@
+"""PyTorch's side of the benchmark: a process in which PyTorch has the GPU."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from subjects import random_boxes
+from torch import nn
+from torch_loss import YoloLoss, packed
+from torch_peer import Peer
+
+from darkpy.errors import DarkpyError
+from gpu_bench import timing
+from gpu_bench.jobs import KernelJob, Limits, NetworkJob, Speed
+
+WAYS = ("eager", "graph", "compile")
+"""How PyTorch runs a network: as it is written, captured whole in a CUDA graph, or by torch.compile (with graphs)."""
+
+BUSY_BYTES = 256 << 20
+BUSY_TIMES = 40
+MOST_OBJECTS = 32
+SIDE = 8192  # of the products that measure the device's limits
+RATE = 1e-9  # of updates: pictures of noise are nothing to learn from
+
+
+class TorchSide:
+    """Answers what the script asks; device such as ``cuda:0``, or ``cpu`` to try the script itself."""
+
+    def __init__(self, device: str, is_smoke: bool) -> None:
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise DarkpyError(f"PyTorch {torch.__version__} finds no GPU")
+        self.device = torch.device(device)
+        self.on_gpu = self.device.type == "cuda"
+        self.is_smoke = is_smoke
+        self.clock = EventClock(self.device, BUSY_BYTES >> 16 if is_smoke else BUSY_BYTES)
+        torch.backends.cudnn.benchmark = True
+        if self.on_gpu:
+            torch.cuda.set_device(self.device)
+            # Libraries and their handles take memory when first used; none of it belongs to a network.
+            picture = torch.zeros(1, 8, 16, 16, device=self.device, requires_grad=True)
+            torch.nn.functional.conv2d(picture, torch.zeros(8, 8, 3, 3, device=self.device)).sum().backward()
+
+    def describe(self) -> dict[str, str]:
+        """Versions."""
+        cudnn = torch.backends.cudnn.version()
+        return {"PyTorch": f"{torch.__version__}, CUDA {torch.version.cuda}, cuDNN {cudnn}"}
+
+    # Limits ----------------------------------------------------------------------------------------------------
+
+    def limits(self) -> Limits:
+        """What this device reaches: a large copy, and square products of random matrices by cuBLAS."""
+        side = 64 if self.is_smoke else SIDE
+        source = torch.rand(1 << 20 if self.is_smoke else 1 << 29, device=self.device)
+        target = torch.empty_like(source)
+        copying = timing.of_kernels(self.clock, [partial(target.copy_, source)], 0.2)
+        bandwidth = 2 * source.numel() * source.element_size() / copying
+        rates = {}
+        for precision in ("fp16", "tf32", "fp32"):
+            choose(precision)
+            a, b = (torch.randn(side, side, device=self.device, dtype=dtype_for(precision)) for _ in range(2))
+            out = torch.empty_like(a)
+            seconds = timing.of_kernels(self.clock, [partial(torch.mm, a, b, out=out)], 0.3)
+            rates[precision] = 2.0 * side**3 / seconds
+        how = f"measured: a copy of {source.nbytes >> 20} MiB, products of {side} x {side} matrices by PyTorch"
+        return Limits(bandwidth, rates, how)
+
+    # Networks --------------------------------------------------------------------------------------------------
+
+    def network(self, job: NetworkJob, way: str) -> dict[int, Speed]:
+        """A network from pictures in the host's memory: to its heads' output there, or to the end of an update."""
+        choose(job.precision)
+        return {batch: self._network(job, batch, way) for batch in job.batches}
+
+    def _network(self, job: NetworkJob, batch: int, way: str) -> Speed:
+        before = self._free_memory()
+        torch.manual_seed(0)
+        peer = Peer(job.subject.config(batch))
+        step = (Training if job.training else Inference)(peer, batch, job.precision, way, self.device)
+        try:
+            seconds = timing.of_calls(self.clock, step, job.seconds)
+            return Speed(seconds, before - self._free_memory(collect=False) if self.on_gpu else None)
+        finally:
+            del step, peer
+            if way == "compile":
+                torch.compiler.reset()
+
+    def _free_memory(self, collect: bool = True) -> int:
+        if not self.on_gpu:
+            return 0
+        if collect:
+            gc.collect()
+            torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info(self.device)[0]
+
+    # Convolutions ----------------------------------------------------------------------------------------------
+
+    def kernel(self, job: KernelJob) -> float:
+        """Seconds of one pass of a convolution, channels last."""
+        choose(job.precision)
+        copies = timing.copies_for(job.convolution.bytes(job.precision), job.l2)
+        return timing.of_kernels(self.clock, [self._pass(job) for _ in range(copies)], job.seconds)
+
+    def _pass(self, job: KernelJob) -> Callable[[], Any]:
+        c, g = job.convolution, job.convolution.geometry
+        options = {"device": self.device, "dtype": dtype_for(job.precision)}
+        x, out, weights = (
+            (scale * torch.randn(shape, **options)).contiguous(memory_format=torch.channels_last)
+            for shape, scale in ((c.input_shape, 1.0), (c.output_shape, 1.0), (c.weights_shape, 0.05))
+        )
+        strides, padding, dilation = [g.stride_y, g.stride_x], [g.padding] * 2, [g.dilation] * 2
+        numbers = (strides, padding, dilation, False, [0, 0], g.groups)
+        if job.operation == "forward":
+            return partial(torch.ops.aten.convolution, x, weights, None, *numbers)
+        mask = [job.operation == "backward_input", job.operation == "backward_weights", False]
+        return partial(torch.ops.aten.convolution_backward, out, x, weights, None, *numbers, mask)
+
+
+def choose(precision: str) -> None:
+    """How float32 is multiplied."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+
+
+def dtype_for(precision: str) -> torch.dtype:
+    return {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision, torch.float32)
+
+
+class Inference:
+    """A forward pass: batch normalisation folded into the weights, which are of 16 bits in fp16 and bf16."""
+
+    def __init__(self, peer: Peer, batch: int, precision: str, way: str, device: torch.device) -> None:
+        peer.eval().fold()
+        dtype = dtype_for(precision)
+        self.peer: Any = peer.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+        if way == "compile":
+            self.peer = torch.compile(self.peer, mode="reduce-overhead")
+        self.dtype = dtype
+        self.host = pictures(batch, peer, device)
+        self.x = self.host.to(device)
+        self.run = captured(self.compute, device) if way == "graph" else self.compute
+
+    @torch.inference_mode()
+    def compute(self) -> torch.Tensor:
+        """The last head's output."""
+        return self.peer(self.x.to(self.dtype))[-1]
+
+    def __call__(self) -> torch.Tensor:
+        """Upload, compute, download."""
+        self.x.copy_(self.host, non_blocking=True)
+        return self.run().cpu()
+
+
+class Training:
+    """Forward, loss, backward, update: SGD in one kernel, and with fp16 a loss scale that adapts, without waiting."""
+
+    def __init__(self, peer: Peer, batch: int, precision: str, way: str, device: torch.device) -> None:
+        _, height, width = peer.input_shape
+        cost = Cost(peer.train(), YoloLoss(peer.heads, width, height))
+        self.cost: Any = cost.to(device=device, memory_format=torch.channels_last)
+        if way == "compile":
+            self.cost = torch.compile(self.cost, mode="reduce-overhead")
+        generator = np.random.default_rng(0)
+        truth = packed([random_boxes(generator, peer.heads[0].classes) for _ in range(batch)], MOST_OBJECTS)
+        self.host, self.host_truth = pictures(batch, peer, device), pinned(torch.from_numpy(truth), device)
+        self.x = self.host.to(device)
+        self.truth = self.host_truth.to(device)
+        is_half = precision in ("fp16", "bf16")
+        self.casts = partial(torch.autocast, device.type, dtype_for(precision)) if is_half else nullcontext
+        on_gpu = device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16" and on_gpu)
+        options = peer.options
+        self.optimizer = torch.optim.SGD(
+            peer.parameters(), lr=RATE, momentum=options.momentum, weight_decay=options.decay, fused=on_gpu or None
+        )
+        self.run = captured(self.step, device) if way == "graph" else self.step
+
+    def step(self) -> None:
+        """One update."""
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.casts():
+            cost = self.cost(self.x, self.truth)
+        self.scaler.scale(cost).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    def __call__(self) -> None:
+        """Upload, update."""
+        self.x.copy_(self.host, non_blocking=True)
+        self.truth.copy_(self.host_truth, non_blocking=True)
+        self.run()
+
+
+class Cost(nn.Module):
+    """A network and its loss."""
+
+    def __init__(self, peer: Peer, loss: YoloLoss) -> None:
+        super().__init__()
+        self.peer, self.loss = peer, loss
+
+    def forward(self, x: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
+        """The cost of the batch."""
+        return self.loss(self.peer(x), truth)
+
+
+def captured(call: Callable[[], Any], device: torch.device) -> Callable[[], Any]:
+    """The call as a CUDA graph."""
+    if device.type != "cuda":
+        raise DarkpyError("there are no CUDA graphs without a GPU")
+    # As PyTorch's guide has it: a few calls on a stream beside, then the capture.
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = call()
+
+    def replay() -> Any:
+        graph.replay()
+        return result
+
+    return replay
+
+
+def pictures(batch: int, peer: Peer, device: torch.device) -> torch.Tensor:
+    """In the host's memory as they are wanted on the device: channels last."""
+    return pinned(torch.rand(batch, *peer.input_shape).contiguous(memory_format=torch.channels_last), device)
+
+
+def pinned(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    return tensor.pin_memory() if device.type == "cuda" else tensor
+
+
+class EventClock:
+    """Events of PyTorch's stream, on the CPU the time of day; see :mod:`gpu_bench.timing`."""
+
+    def __init__(self, device: torch.device, busy_bytes: int) -> None:
+        self.on_gpu = device.type == "cuda"
+        self.busy = torch.empty(busy_bytes // 4, device=device)
+
+    def mark(self) -> Any:
+        """An event."""
+        if not self.on_gpu:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def seconds(self, marks: Sequence[Any]) -> list[float]:
+        """Between events."""
+        if not self.on_gpu:
+            return [after - before for before, after in pairwise(marks)]
+        marks[-1].synchronize()
+        return [1e-3 * before.elapsed_time(after) for before, after in pairwise(marks)]
+
+    def occupy(self) -> None:
+        """Fill memory."""
+        for _ in range(BUSY_TIMES):
+            self.busy.zero_()
