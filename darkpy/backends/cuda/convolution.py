@@ -1,4 +1,4 @@
-"""Convolutions and products of matrices: kernels/convolution.cu and depthwise.cu."""
+"""Convolutions and products of matrices: kernels/convolution.cu and depthwise.cu; first_layer.py has few channels."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from math import prod
 from darkpy.backends.base import ConvolutionGeometry
 from darkpy.backends.cuda.activations import KINDS
 from darkpy.backends.cuda.array import DeviceArray
-from darkpy.backends.cuda.batchnorm import ACROSS, DOWN, JOINING, BatchNormOperations
+from darkpy.backends.cuda.batchnorm import ACROSS, DOWN, JOINING
 from darkpy.backends.cuda.convolution_plans import EXACT_TILES, ConvolutionShape, Plan, default_plan
+from darkpy.backends.cuda.first_layer import FirstLayer, FirstLayerOperations
 from darkpy.backends.cuda.memory import THREADS, workspace_bytes
 
 
-class ConvolutionOperations(BatchNormOperations):
+class ConvolutionOperations(FirstLayerOperations):
     """Implicit products of matrices in fp32; connected layers are convolutions of pictures of one pixel.
 
     Attributes:
@@ -40,6 +41,8 @@ class ConvolutionOperations(BatchNormOperations):
         """See :meth:`Backend.convolution_workspace`: the shares of the weight gradient."""
         if not training or _is_depthwise(weights_shape, geometry):
             return 0
+        if FirstLayer.of(x_shape, out_shape, geometry) is not None:
+            return 0
         shape = ConvolutionShape.of(tuple(x_shape), tuple(out_shape), geometry)
         splits = self.plan("backward_weights", "fp32", shape).splits
         return workspace_bytes((splits, prod(weights_shape)), itemsize=4) if splits > 1 else 0
@@ -63,6 +66,10 @@ class ConvolutionOperations(BatchNormOperations):
             self.launch(
                 "depthwise", "depthwise_forward", grid, block, x, weights, out, positions, *numbers, *last
             )
+            return
+        first = FirstLayer.of(x.shape, out.shape, geometry)
+        if first is not None:
+            self.first_layer_forward(first, x, weights, out, numbers, last)
             return
         shape = ConvolutionShape.of(x.shape, out.shape, geometry)
         kernel, grid = self._kernel_and_grid("forward", shape, self.plan("forward", "fp32", shape))
@@ -100,6 +107,10 @@ class ConvolutionOperations(BatchNormOperations):
         positions = grad_out.positions()[0]
         if _is_depthwise(grad_weights.shape, geometry):
             self._depthwise_weights(x, grad_out, grad_weights, positions, numbers)
+            return
+        first = FirstLayer.of(x.shape, grad_out.shape, geometry)
+        if first is not None:
+            self.first_layer_backward_weights(first, x, grad_out, grad_weights, numbers)
             return
         shape = ConvolutionShape.of(x.shape, grad_out.shape, geometry)
         plan = self.plan("backward_weights", "fp32", shape)
