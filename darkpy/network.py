@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from darkpy import backends, builder, resources, weights
+from darkpy.backends.journal import Journal, check_finite
 from darkpy.config.cfg import Config, read_cfg
 from darkpy.errors import ConfigError, InputError, NotFinite, TrainingError
 from darkpy.layers.base import NETWORK_INPUT, Layer
 from darkpy.optimizers import create_optimizer, learning_rate
 from darkpy.parameters import Parameters, assign, view
 from darkpy.plan import Lifetime, MemoryPlan, place
+from darkpy.update import Update
 
 if TYPE_CHECKING:
     from darkpy.classification import ClassProbability
@@ -367,6 +368,15 @@ class Network:
         Returns the last layer's output. In training, batch normalisation uses and updates the batch's statistics and
         dropout drops; ``truth`` (see :meth:`train_batch`) may be given here or to :meth:`backward`.
         """
+        self._take_pictures(x)
+        with self.backend.running():
+            self._forward()
+        if truth is not None:
+            self.loss(truth)
+        return self.backend.to_host(self.output)
+
+    def _take_pictures(self, x: np.ndarray) -> None:
+        """What a forward pass needs: its input, arrays for its size, and what time it is."""
         self._input = self._checked_input(x)
         self._prepare(len(x))
         self._has_loss = False
@@ -374,16 +384,14 @@ class Network:
         last = self.options.max_batches
         self.graph.progress = self.iteration / last if last else 1.0
         self.graph.seed = self.seed
-        with self.backend.running():
-            for layer in self.layers:
-                inputs = [self._output_of(source) for source in layer.sources]
-                if layer.is_identity(self.training):
-                    layer.output = inputs[0].reshape(inputs[0].shape[0], *(layer.output_shape or ()))
-                else:
-                    layer.forward(*inputs, training=self.training and not layer.frozen)
-        if truth is not None:
-            self.loss(truth)
-        return self.backend.to_host(self.output)
+
+    def _forward(self) -> None:
+        for layer in self.layers:
+            inputs = [self._output_of(source) for source in layer.sources]
+            if layer.is_identity(self.training):
+                layer.output = inputs[0].reshape(inputs[0].shape[0], *(layer.output_shape or ()))
+            else:
+                layer.forward(*inputs, training=self.training and not layer.frozen)
 
     def loss(self, truth: Truth) -> float:
         """Compare the heads' outputs of the last forward pass with the truth.
@@ -391,14 +399,17 @@ class Network:
         Returns the mean of the heads' costs, each summed over the pictures (Darknet, get_network_cost), and leaves
         in every head the gradient that :meth:`backward` starts from.
         """
-        if not self.training:
-            raise TrainingError("the network was built for inference; use Network.from_cfg(..., training=True)")
-        if not self.heads:
-            raise TrainingError("the network has no head with a loss, such as [yolo], [softmax] or [cost]")
+        self._check_can_learn()
         with self.backend.running():
             costs = [head.loss(truth) for head in self.heads]
         self._has_loss = True
         return float(np.mean(costs))
+
+    def _check_can_learn(self) -> None:
+        if not self.training:
+            raise TrainingError("the network was built for inference; use Network.from_cfg(..., training=True)")
+        if not self.heads:
+            raise TrainingError("the network has no head with a loss, such as [yolo], [softmax] or [cost]")
 
     def backward(self, truth: Truth | None = None) -> float | None:
         """Run all layers backward after :meth:`forward`; parameter gradients are added to what is there.
@@ -409,13 +420,16 @@ class Network:
         cost = self.loss(truth) if truth is not None else None
         if not self._has_loss:
             raise TrainingError("backward needs the truth: pass it here, or to forward or loss before")
-        last = self._held_now()
         with self.backend.running():
-            for layer in self._backward_order:
-                if layer.index <= last:
-                    break
-                layer.backward(layer.grad_output, *[self._gradient_of(source) for source in layer.sources])
+            self._backward(self._held_now())
         return cost
+
+    def _backward(self, last: int) -> None:
+        """Backward through all layers after ``last``."""
+        for layer in self._backward_order:
+            if layer.index <= last:
+                break
+            layer.backward(layer.grad_output, *[self._gradient_of(source) for source in layer.sources])
 
     def _held_now(self) -> int:
         """The last layer that this update's backward pass leaves out because of ``stopbackward=N``; -1 if none is.
@@ -443,36 +457,51 @@ class Network:
 
         Raises :class:`~darkpy.errors.NotFinite`, with nothing updated, if the loss or a gradient is NaN or infinite.
         """
-        if not self.training:
-            raise TrainingError("the network was built for inference; use Network.from_cfg(..., training=True)")
+        return self.start_update(x, truth).read()
+
+    def start_update(self, x: np.ndarray, truth: Truth) -> Update:
+        """The same without waiting for the loss; see :class:`~darkpy.update.Update` for what comes of it.
+
+        Raises NotFinite at once where that is known at once: on the CPU always, elsewhere for some heads.
+        """
+        before = self.seen
+        journal = self.gather_gradients(x, truth)
+        self.update()
+        return Update(self, journal, before)
+
+    def gather_gradients(self, x: np.ndarray, truth: Truth) -> Journal:
+        """The gradients of a batch as :meth:`train_batch` takes it, and what there is to be read of it."""
+        self._check_can_learn()
         pictures, part = self.options.batch, self.options.batch // self.options.subdivisions
         if len(x) != pictures or len(truth) != pictures:
             raise InputError(f"an update takes {pictures} pictures with their truth, not {len(x)} and {len(truth)}")
         before = self.seen
+        journal = self.backend.journal()
+        self.zero_gradients()
         try:
-            cost = self._gather_gradients(x, truth, part)
+            for start in range(0, pictures, part):
+                part_of_batch = (start, start + part)
+                self.seen += part
+                self._take_pictures(x[slice(*part_of_batch)])
+                self.graph.begin_truth()
+                for head in self.heads:
+                    head.expect(truth[slice(*part_of_batch)])
+                journal.add(self._pass(part_of_batch), part_of_batch)
+            journal.check(self.parameters.gradients, (0, pictures))
         except NotFinite:
             self.seen = before
             raise
-        self.update()
-        return cost / self.options.subdivisions
+        return journal
 
-    def _gather_gradients(self, x: np.ndarray, truth: Truth, part: int) -> float:
-        """Forward and backward over all parts of a batch; the sum of their costs."""
-        self.zero_gradients()
-        cost = 0.0
-        for start in range(0, len(x), part):
-            stop = start + part
-            self.seen += part
-            self.forward(x[start:stop])
-            loss = self.loss(truth[start:stop])
-            if not math.isfinite(loss):
-                raise NotFinite("loss", (start, stop))
-            self.backward()
-            cost += loss
-        if not self.backend.is_finite(self.parameters.gradients):
-            raise NotFinite("gradient", (0, len(x)))
-        return cost
+    def _pass(self, pictures: tuple[int, int]) -> list[Any]:
+        """Forward and backward over these pictures of the batch, which are in place; the losses of the heads."""
+        with self.backend.running():
+            self._forward()
+            losses = [head.compare() for head in self.heads]
+            check_finite(losses, pictures)
+            self._has_loss = True
+            self._backward(self._held_now())
+        return losses
 
     def update(self) -> None:
         """Change the parameters along the gradients gathered since :meth:`zero_gradients`."""

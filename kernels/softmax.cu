@@ -44,6 +44,9 @@ softmax_to_float(const element* x, long long x_stride, float* out, long long out
 constexpr float IGNORED_TRUTH = -1234.0f;
 constexpr float SMALLEST = 1.17549435e-38f;
 
+// Unlike fmaxf, it lets NaN through.
+__device__ __forceinline__ float log_of(float p) { return logf(p < SMALLEST ? SMALLEST : p); }
+
 template <class Loss>
 __device__ void sum_of_losses(const element* output, long long output_stride, const float* truth, long long truth_stride,
                               float* grad, long long grad_stride, long long rows, long long columns, float* shares,
@@ -64,7 +67,7 @@ cross_entropy(const element* output, long long output_stride, const float* truth
     sum_of_losses(output, output_stride, truth, truth_stride, grad, grad_stride, rows, columns, shares,
                   [](float p, float t, float& g) {
                       g = t == IGNORED_TRUTH ? 0 : p - t;
-                      return t == 0 || t == IGNORED_TRUTH ? 0 : -t * logf(fmaxf(p, SMALLEST));
+                      return t == 0 || t == IGNORED_TRUTH ? 0 : -t * log_of(p);
                   });
 }
 
@@ -74,7 +77,7 @@ binary_cross_entropy(const element* output, long long output_stride, const float
     sum_of_losses(output, output_stride, truth, truth_stride, grad, grad_stride, rows, columns, shares,
                   [](float p, float t, float& g) {
                       g = p - t;
-                      return -(t * logf(fmaxf(p, SMALLEST)) + (1 - t) * logf(fmaxf(1 - p, SMALLEST)));
+                      return -(t * log_of(p) + (1 - t) * log_of(1 - p));
                   });
 }
 

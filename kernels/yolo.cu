@@ -172,10 +172,11 @@ __device__ inline int cell_along(float place, int cells) { return min((int)(plac
 // targets (count, slots): the cell in which an object teaches a slot, or -1: that of the anchor, among those of all heads,
 // whose shape fits best, and of others that fit better than iou_thresh. A thread for each.
 extern "C" __global__ void __launch_bounds__(256)
-yolo_targets(const float* objects, int count, const int* numbers, const double* constants, int* targets) {
+yolo_targets(const float* objects, const int* starts, int pictures, const int* numbers, const double* constants,
+             int* targets) {
     const Head head(numbers, constants);
     const int index = blockIdx.x * blockDim.x + threadIdx.x;
-    if (index >= count * head.slots) return;
+    if (index >= starts[pictures] * head.slots) return;
     const float* object = objects + 5 * (index / head.slots);
     const int anchor = head.mask[index % head.slots];
     int best = 0;
@@ -193,14 +194,14 @@ yolo_targets(const float* objects, int count, const int* numbers, const double* 
 // all. shares (blocks, 7): sums of what TOTALS in yolo_cells.py names.
 extern "C" __global__ void __launch_bounds__(256)
 yolo_teach(const float* output, long long output_stride, float* grad, long long grad_stride, const float* objects,
-           const int* starts, const int* pictures, int count, const int* targets, const int* numbers,
+           const int* starts, const int* owners, int pictures, const int* targets, const int* numbers,
            const double* constants, float* shares) {
     const Head head(numbers, constants);
     const int index = blockIdx.x * blockDim.x + threadIdx.x, slot = index % head.slots;
-    const int first = index / head.slots, cell = first < count ? targets[index] : -1;
+    const int first = index / head.slots, cell = first < starts[pictures] ? targets[index] : -1;
     float totals[7] = {};
     if (cell >= 0) {
-        const int picture = pictures[first];
+        const int picture = owners[first];
         bool is_first = true;
         for (int i = starts[picture]; i < first && is_first; i++) is_first = targets[i * head.slots + slot] != cell;
         const long long position = (long long)picture * head.cells() + cell;

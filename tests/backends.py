@@ -17,6 +17,7 @@ import pytest
 
 from darkpy.backends import create
 from darkpy.backends.base import Backend
+from darkpy.backends.journal import known
 from tests import hostcuda
 
 #: ``DARKPY_TEST_GPU=1`` tests on a real GPU (make test-gpu); otherwise the stand-in is used.
@@ -90,7 +91,7 @@ class OnDevice:
                 for key, value in given.items()
                 if key != "self"
             }
-            result = operation(**on_device)
+            result = known(operation(**on_device))
             copies.bring_back()
             return result
 

@@ -96,8 +96,7 @@ def folder(tmp_path: Path) -> RunFolder:
 def losses_of(network: Network, values: Sequence[float], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the network compute these values in both mini-batches of each iteration."""
     remaining = iter([value for value in values for _ in range(2)])
-    monkeypatch.setattr(network, "loss", lambda truth: next(remaining))
-    monkeypatch.setattr(network, "backward", lambda: None)
+    monkeypatch.setattr(network, "_pass", lambda pictures: [next(remaining)])
 
 
 def test_trains_to_max_batches_and_closes_the_batches(network: Network) -> None:

@@ -24,6 +24,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from darkpy.backends.base_yolo import PackedTruth, pack_truth
+from darkpy.backends.journal import Journal, Pending
+
 if TYPE_CHECKING:
     from darkpy.backends.base_heads import ContrastiveLoss, DetectionSettings, GaussianLoss, RegionSettings
     from darkpy.backends.base_yolo import LossParts, YoloDecode, YoloLoss
@@ -163,6 +166,10 @@ class Backend(ABC):
     @abstractmethod
     def is_finite(self, array: Array) -> bool:
         """Whether no element is NaN or infinite."""
+
+    def journal(self) -> Journal:
+        """Where the losses of an update are written down, and whether all of it was finite."""
+        return Journal(self)
 
     @abstractmethod
     def set_workspace(self, nbytes: int) -> None:
@@ -632,24 +639,24 @@ class Backend(ABC):
     def grouped_softmax_forward(self, x: Array, out: Array, starts: Any, temperature: float) -> None:
         """The same within each group of the last axis; ``starts``, a host array, says where the groups begin."""
 
-    # --- losses: each writes the gradient and returns the loss, summed over the batch
+    # --- losses: each writes the gradient and returns the loss, summed over the batch, at once or when it is read
 
     @abstractmethod
-    def cross_entropy(self, output: Array, truth: Array, grad: Array) -> float:
+    def cross_entropy(self, output: Array, truth: Array, grad: Array) -> float | Pending[float]:
         """``-sum of truth * log(output)`` of probabilities; ``grad = output - truth``, that of the softmax's input.
 
         Where truth is -1234, both are 0.
         """
 
     @abstractmethod
-    def binary_cross_entropy(self, output: Array, truth: Array, grad: Array) -> float:
+    def binary_cross_entropy(self, output: Array, truth: Array, grad: Array) -> float | Pending[float]:
         """``-sum of truth * log(output) + (1 - truth) * log(1 - output)``; ``grad = output - truth``.
 
         That is the gradient of what went into the logistic function.
         """
 
     @abstractmethod
-    def difference(self, output: Array, truth: Array, grad: Array, kind: str) -> float:
+    def difference(self, output: Array, truth: Array, grad: Array, kind: str) -> float | Pending[float]:
         """How far ``output`` is from ``truth`` (Darknet, cost_layer.c); the gradient leaves out the factor 2.
 
         With d = output - truth. "sse": sum of d^2, ``grad = d``. "masked": the same, but 0 where truth is -1234.
@@ -665,11 +672,23 @@ class Backend(ABC):
         Logistic on x, y, objectness and classes, unless ``new_coords``; x and y then stretched about 0.5.
         """
 
+    def pack_objects(
+        self, truth: Sequence[np.ndarray], classes: int, max_boxes: int, room: Any = None
+    ) -> PackedTruth | Any:
+        """The objects of a mini-batch as :meth:`yolo_loss` takes them, where the backend computes.
+
+        ``truth``: per picture a host array (m, 5) of class, cx, cy, w, h; see :func:`pack_truth` for those that count.
+        ``room``: what an earlier call returned and nobody needs any more; it may be used again.
+        """
+        return pack_truth(truth, classes, max_boxes)
+
     @abstractmethod
-    def yolo_loss(self, output: Array, truth: Sequence[Any], grad: Array, settings: YoloLoss) -> LossParts:
+    def yolo_loss(
+        self, output: Array, truth: Any, grad: Array, settings: YoloLoss
+    ) -> LossParts | Pending[LossParts]:
         """Loss of a [yolo] head's output and its gradient.
 
-        ``truth``: per picture a host array (m, 5) of class, cx, cy, w, h.
+        ``truth``: what :meth:`pack_objects` returned for the head's classes, or what that takes.
         """
 
     @abstractmethod
@@ -778,7 +797,7 @@ class Backend(ABC):
         without one, are left out. Writes the gradient of the embeddings; returns the sum of its squares.
         """
 
-    # --- optimizers, on flat vectors
+    # --- optimizers, on flat vectors; they do nothing once a :meth:`journal` has something that is not finite
 
     @abstractmethod
     def sgd_step(

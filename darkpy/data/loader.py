@@ -142,6 +142,12 @@ class Loader:
         pixels = np.empty((pipeline.channels, height, width), np.float32)
         return pixels, *pipeline.samples.make(iteration * pipeline.batch + place, pixels)
 
+    def again(self, iteration: int) -> Batch:
+        """The batch of an iteration made anew, in memory of its own, wherever the loader is by now."""
+        made = [self.sample(iteration, place) for place in range(self._pipeline.batch)]
+        pixels, truth, indices = (list(column) for column in zip(*made))
+        return Batch(iteration, np.stack(pixels), truth, indices)
+
     def _tell(self, problem: Problem) -> None:
         if problem in self._known:
             return

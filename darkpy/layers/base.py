@@ -15,12 +15,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
+from darkpy.backends.journal import cost_of, known
 from darkpy.config.options import CommonOptions
 from darkpy.errors import Problem
 
@@ -89,6 +90,23 @@ class Graph:
     progress: float = 0.0
     seed: int = 0
     time_steps: int = 1
+    _mini_batch: int = 1
+    _truths: dict[Hashable, tuple[int, Any]] = field(default_factory=dict)
+
+    def begin_truth(self) -> None:
+        """What heads are told from now on is of another mini-batch."""
+        self._mini_batch += 1
+
+    def shared_truth(self, kind: Hashable, make: Callable[[Any], Any]) -> Any:
+        """The truth of a mini-batch as some heads need it, made by the first one of this ``kind`` that asks for it.
+
+        ``make`` is given what it has made of another mini-batch, or None.
+        """
+        mini_batch, made = self._truths.get(kind, (0, None))
+        if mini_batch != self._mini_batch:
+            made = make(made)
+            self._truths[kind] = self._mini_batch, made
+        return made
 
     def shape_of(self, index: int) -> Shape | None:
         """Output shape of an earlier layer, the network's input for -1, None where that layer is itself at fault."""
@@ -111,6 +129,9 @@ class Layer(ABC):
     frozen: bool = False
     is_updated: bool = True
     held_until: int = 0
+    truth: Any = None
+    loss_parts: Any = None
+    """Of a head: what the last loss that was read was made of, a LossParts, if it has parts."""
     parameters_of: Layer | None = None
     """An earlier layer whose parameters this one uses as its own; then :meth:`parameters` is empty."""
 
@@ -198,6 +219,34 @@ class Layer(ABC):
         ``grad_inputs[i]`` is None where nobody needs it; otherwise it is overwritten, or added to where
         ``self.accumulate[i]`` says that another layer has already put its share there.
         """
+
+    # Heads -----------------------------------------------------------------------------------------------------
+
+    def expect(self, truth: Any) -> None:
+        """Take the truth for the next :meth:`compare` of a head, and bring it to where the backend computes."""
+        self.truth = truth
+
+    def compare(self) -> Any:
+        """Compare the last output with what is expected; the gradient is left in ``grad_output``.
+
+        Returns Darknet's cost, summed over the pictures, or the :class:`~darkpy.backends.base_yolo.LossParts` that have
+        it, or either of them :class:`~darkpy.backends.journal.Pending`.
+        """
+        return self.loss(self.truth)
+
+    def loss(self, truth: Any) -> float:
+        """Both at once: the cost, waited for. A head defines this, or :meth:`expect` and :meth:`compare`.
+
+        With only this, the host waits for the device at every mini-batch.
+        """
+        self.expect(truth)
+        return cost_of(known(self.compare()))
+
+    def keep_truth(self, truth: np.ndarray) -> None:
+        """Bring an array of truth to where the backend computes, in place of the former one if that has its shape."""
+        if self.truth is None or tuple(self.truth.shape) != truth.shape:
+            self.truth = self.backend.empty(truth.shape)
+        self.backend.copy(truth, self.truth)
 
     # Help for subclasses ---------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from darkpy.backends.journal import Pending
 from darkpy.config.options import CommonOptions, option
 from darkpy.layers.base import Layer, register
 
@@ -38,12 +39,13 @@ class Cost(Layer):
     def forward(self, x: Any, *, training: bool) -> None:
         """Nothing to do: the output is the input."""
 
-    def loss(self, truth: np.ndarray) -> float:
-        """Difference to ``truth`` (n, values of the input), summed over the pictures."""
-        expected = np.ascontiguousarray(truth, self.backend.dtype).reshape(self.output.shape)
-        return self.backend.difference(
-            self.output, self.backend.asarray(expected), self.grad_output, self.options.type
-        )
+    def expect(self, truth: np.ndarray) -> None:
+        """Take ``truth`` (n, values of the input)."""
+        self.keep_truth(np.ascontiguousarray(truth, self.backend.dtype).reshape(self.output.shape))
+
+    def compare(self) -> float | Pending[float]:
+        """Difference to the truth, summed over the pictures."""
+        return self.backend.difference(self.output, self.truth, self.grad_output, self.options.type)
 
     def backward(self, grad_output: Any, grad_x: Any) -> None:
         """The gradient times ``scale``."""

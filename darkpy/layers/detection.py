@@ -79,25 +79,20 @@ class Detection(DetectionHead):
         n = len(x)
         self.backend.detection_forward(x.reshape(n, -1), self.output.reshape(n, -1), self.settings())
 
-    def loss(self, truth: Sequence[np.ndarray] | np.ndarray) -> float:
-        """Compare the last output with the objects of the pictures; fills ``grad_output`` and ``loss_parts``.
+    def expect(self, truth: Sequence[np.ndarray] | np.ndarray) -> None:
+        """Take the objects of the pictures.
 
         ``truth``: per picture an array (m, 5) of class, centre x, centre y, width, height, relative to the picture; or
         an array (n, side^2 * (1 + classes + 4)) as Darknet's loader fills it: for each cell whether it has an object,
-        its class as one-hot, x and y within the cell, w and h relative to the picture. Returns Darknet's cost, summed
-        over the pictures.
+        its class as one-hot, x and y within the cell, w and h relative to the picture.
         """
         if not isinstance(truth, np.ndarray) or truth.shape != (len(self.output), self.truth_size):
-            return super().loss(list(truth))
-        self.loss_parts = self.evaluate_cells(truth, self.loss_gradient())
-        return self.loss_parts.cost
+            super().expect(list(truth))
+            truth = self.cells(self.truth)
+        self.truth = truth
 
-    def evaluate(self, truth: Sequence[np.ndarray], grad: Any) -> LossParts:
-        """The loss of the last output; writes its gradient."""
-        return self.evaluate_cells(self.cells(truth), grad)
-
-    def evaluate_cells(self, truth: np.ndarray, grad: Any) -> LossParts:
-        """The same for the truth of all cells (n, side^2 * (1 + classes + 4))."""
+    def evaluate(self, truth: np.ndarray, grad: Any) -> LossParts:
+        """The loss of the last output for the truth of all cells (n, side^2 * (1 + classes + 4))."""
         n = len(self.output)
         chosen = None
         if self.options.random and self.graph.seen < YOUNG:

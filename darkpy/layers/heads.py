@@ -12,6 +12,7 @@ import numpy as np
 
 from darkpy.backends.base_heads import EVERYWHERE, ClassTree, class_tree
 from darkpy.backends.base_yolo import LossParts, YoloDecode, YoloLoss, yolo_loss_settings
+from darkpy.backends.journal import Pending, known
 from darkpy.boxes import NmsKind
 from darkpy.config.class_files import find_class_file, read_map, read_tree
 from darkpy.config.options import CommonOptions, option
@@ -25,14 +26,9 @@ TRACKING = "objects are not tracked through videos"
 
 
 class ObjectHead(Layer):
-    """A layer that learns from the objects of the pictures; the gradient of its input is that of its loss.
-
-    Attributes:
-        loss_parts: what the last :meth:`loss` was made of, and how well the boxes fit.
-    """
+    """A layer that learns from the objects of the pictures; the gradient of its input is that of its loss."""
 
     is_head = True
-    loss_parts: LossParts | None = None
 
     def backward(self, grad_output: Any, grad_x: Any) -> None:
         """Pass the gradient of the loss on as it is."""
@@ -78,8 +74,8 @@ class DetectionHead(ObjectHead):
         return rows, columns
 
     @abstractmethod
-    def evaluate(self, truth: Sequence[np.ndarray], grad: Any) -> LossParts:
-        """The loss of the last output for checked objects; writes its gradient."""
+    def evaluate(self, truth: Any, grad: Any) -> LossParts | Pending[LossParts]:
+        """The loss of the last output for what is expected; writes its gradient."""
 
     def decoding(self) -> YoloDecode | None:
         """What the backend needs to make boxes of the output by itself, as [yolo]'s; None where only boxes() can."""
@@ -93,16 +89,26 @@ class DetectionHead(ObjectHead):
         0 where not above ``thresh``.
         """
 
-    def loss(self, truth: Sequence[np.ndarray]) -> float:
-        """Compare the last output with the objects of the pictures; fills ``grad_output`` and ``loss_parts``.
+    def expect(self, truth: Any) -> None:
+        """Take the objects of the pictures.
 
         ``truth``: per picture an array (m, 5) of class, centre x, centre y, width, height, relative to the picture.
-        Returns Darknet's cost, summed over the pictures.
         """
         self.check_objects(truth)
-        if self.class_map is not None:
-            truth = [renumbered(rows, self.class_map) for rows in truth]
-        self.loss_parts = self.evaluate(truth, self.loss_gradient())
+        self.truth = truth if self.class_map is None else [renumbered(rows, self.class_map) for rows in truth]
+
+    def compare(self) -> LossParts | Pending[LossParts]:
+        """Compare the last output with the objects of the pictures; see :meth:`Layer.compare`."""
+        return self.evaluate(self.truth, self.loss_gradient())
+
+    def loss(self, truth: Any) -> float:
+        """Compare the last output with the objects of the pictures; fills ``grad_output`` and ``loss_parts``.
+
+        Returns Darknet's cost, summed over the pictures.
+        """
+        self.graph.begin_truth()
+        self.expect(truth)
+        self.loss_parts = known(self.compare())
         return self.loss_parts.cost
 
     def check_channels(self, channels: int, anchors: int, noun: str, coordinates: int) -> None:

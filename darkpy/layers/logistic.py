@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from darkpy.backends.journal import Pending
 from darkpy.config.options import CommonOptions
 from darkpy.layers.base import Layer, register
 
@@ -34,10 +35,13 @@ class Logistic(Layer):
         """Probabilities."""
         self.backend.activation_forward(x, self.output, "logistic")
 
-    def loss(self, truth: np.ndarray) -> float:
-        """Cross-entropy with ``truth`` (n, values of the output), each 0 to 1, summed over the pictures."""
-        expected = np.ascontiguousarray(truth, self.backend.dtype).reshape(self.output.shape)
-        return self.backend.binary_cross_entropy(self.output, self.backend.asarray(expected), self.grad_output)
+    def expect(self, truth: np.ndarray) -> None:
+        """Take ``truth`` (n, values of the output), each 0 to 1."""
+        self.keep_truth(np.ascontiguousarray(truth, self.backend.dtype).reshape(self.output.shape))
+
+    def compare(self) -> float | Pending[float]:
+        """Cross-entropy with the truth, summed over the pictures."""
+        return self.backend.binary_cross_entropy(self.output, self.truth, self.grad_output)
 
     def backward(self, grad_output: Any, grad_x: Any) -> None:
         """p - truth, straight to the scores."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from darkpy.backends.base import IGNORED_TRUTH
 from darkpy.backends.base_heads import ClassTree, class_tree
+from darkpy.backends.journal import Pending
 from darkpy.config.options import CommonOptions, option
 from darkpy.layers.base import Layer, Shape, register
 from darkpy.layers.heads import read_class_tree
@@ -81,15 +82,18 @@ class Softmax(Layer):
         rows = (n * self.options.groups, -1)
         self.backend.softmax_forward(x.reshape(rows), self.output.reshape(rows), self.options.temperature)
 
-    def loss(self, truth: np.ndarray) -> float:
-        """Cross-entropy with ``truth`` (n, values of the output), summed over the pictures.
+    def expect(self, truth: np.ndarray) -> None:
+        """Take ``truth`` (n, values of the output).
 
         Where it is -1234, nothing is learned; with a tree it may be one-hot, parents and -1234 are put in here.
         """
         if len(self.tree.parents):
             truth = with_parents(np.asarray(truth), self.tree)
-        expected = self.backend.asarray(_as_output(truth, self.output.shape, self.backend.dtype))
-        return self.backend.cross_entropy(self.output, expected, self.grad_output)
+        self.keep_truth(_as_output(truth, self.output.shape, self.backend.dtype))
+
+    def compare(self) -> float | Pending[float]:
+        """Cross-entropy with the truth, summed over the pictures."""
+        return self.backend.cross_entropy(self.output, self.truth, self.grad_output)
 
     def backward(self, grad_output: Any, grad_x: Any) -> None:
         """p - truth, straight to the scores."""

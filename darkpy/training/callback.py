@@ -62,6 +62,9 @@ class Callback:
 
     Callbacks are called in their order, in the trainer's thread. What they do in :meth:`after_iteration` delays the
     training, so it has to be next to nothing on most iterations.
+
+    On a GPU the loss of an iteration is known some iterations later. A callback that says so by :meth:`is_due` is told
+    of it before the next one begins, while the network is as the iteration has left it, and the others with it.
     """
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -70,8 +73,15 @@ class Callback:
     def start(self, trainer: Trainer) -> None:
         """Before the first iteration."""
 
+    def after_update(self, trainer: Trainer, iteration: int) -> None:
+        """After every update, when the loss may not be known yet and the device may still be busy with it."""
+
+    def is_due(self, trainer: Trainer, iteration: int) -> bool:
+        """Whether it has to be told of this iteration before the next one begins; the loss is waited for then."""
+        return True
+
     def after_iteration(self, trainer: Trainer, record: Record) -> None:
-        """After every iteration."""
+        """After every iteration, in their order, when its loss is known."""
 
     def state(self) -> dict[str, Any]:
         """What it has to know to go on as if nothing had happened: plain values and NumPy arrays by name."""

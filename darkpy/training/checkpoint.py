@@ -57,8 +57,15 @@ class Checkpoint(Callback):
         """Save what is there to begin with."""
         self._save(trainer)
 
+    def is_due(self, trainer: Trainer, iteration: int) -> bool:
+        """Whether it is time to save, or it was asked for."""
+        is_kept = self.keep_every and iteration % self.keep_every == 0
+        return bool(is_kept) or iteration % self.every == 0 or trainer.interrupt.save_requested
+
     def after_iteration(self, trainer: Trainer, record: Record) -> None:
         """Save if it is time to, or if it was asked for."""
+        if record.iteration != trainer.network.iteration:
+            return
         requested = trainer.interrupt.take_save_request()
         if requested or record.iteration % self.every == 0:
             self._save(trainer)

@@ -153,6 +153,10 @@ class ClassFiles(Callback):
         with atomic_write(self.folder.path / f"{self.name}.names", "w") as file:
             file.writelines(f"{name}\n" for name in self.names)
 
+    def is_due(self, trainer: Trainer, iteration: int) -> bool:
+        """Never: what was measured comes with an iteration that another one waits for."""
+        return False
+
     def after_iteration(self, trainer: Trainer, record: Record) -> None:
         """Remember what was measured."""
         if isinstance(record.evaluation, ClassifierEvaluation):

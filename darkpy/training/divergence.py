@@ -29,15 +29,18 @@ class Diverged(TrainingError):
         )
 
 
-def diverged(network: Network, error: NotFinite, pictures: Sequence[str], x: np.ndarray) -> Diverged:
+def diverged(network: Network, error: NotFinite, pictures: Sequence[str], x: np.ndarray | None) -> Diverged:
     """What is to be said about an iteration that came to nothing.
 
-    network: as it was when the error was raised. pictures: names of those of the batch ``x``.
+    network: as it was when the error was raised. pictures: names of those of the batch ``x``, which is None if the
+    network's arrays are those of a later one, so that they tell nothing.
     """
     start, stop = error.pictures
     suspects = list(range(start, stop))
     place = ""
-    if error.what == "gradient":
+    if x is None:
+        pass
+    elif error.what == "gradient":
         layer = _last(network, network.parameters.slots, network.parameters.gradients)
         place = f"; it begins in layer {name_of(layer)}" if layer else ""
     elif not np.isfinite(x[start:stop]).all():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from darkpy.training.callback import Callback, Record
+from darkpy.training.callback import Callback
 from darkpy.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -51,15 +51,19 @@ class Ema(Callback):
             restored, self.average = self.average, trainer.network.backend.empty(parameters.values.shape)
             parameters.write_vector(self.average, parameters.slots, restored)
 
-    def after_iteration(self, trainer: Trainer, record: Record) -> None:
-        """Average; an iteration that is told twice, because its evaluation was put off, counts once."""
-        if not max(self.first, self._done + 1) <= record.iteration <= self.last:
+    def is_due(self, trainer: Trainer, iteration: int) -> bool:
+        """Never: it does not look at the loss."""
+        return False
+
+    def after_update(self, trainer: Trainer, iteration: int) -> None:
+        """Average, where the parameters are."""
+        if not max(self.first, self._done + 1) <= iteration <= self.last:
             return
-        self._done = record.iteration
+        self._done = iteration
         backend, values = trainer.network.backend, trainer.network.parameters.values
         if self.average is None:
             self.average = _copy(trainer.network, values)
-        elif record.iteration == self.last:
+        elif iteration == self.last:
             backend.copy(self.average, values)
         else:
             backend.scaled_copy(self.average, self.average, self.alpha)

@@ -90,10 +90,14 @@ class Evaluator(Callback):
     def _plan(self, iteration: int) -> None:
         self._next = max(iteration + self.every, self.not_before)
 
+    def is_due(self, trainer: Trainer, iteration: int) -> bool:
+        """Whether it is time to evaluate."""
+        assert self._next is not None, "start() planned it"
+        return iteration >= min(self._next, trainer.last_iteration)
+
     def after_iteration(self, trainer: Trainer, record: Record) -> None:
         """Evaluate if it is time to. If the training is ending, that is put off until it goes on."""
-        assert self._next is not None, "start() planned it"
-        if record.iteration < min(self._next, trainer.last_iteration):
+        if not self.is_due(trainer, record.iteration):
             return
         if trainer.stopping:
             trainer.postponed = True

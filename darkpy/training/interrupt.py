@@ -42,6 +42,11 @@ class Interrupt:
             return ""
         return "Ctrl-C" if self.signal == signal.SIGINT else signal.Signals(self.signal).name
 
+    @property
+    def save_requested(self) -> bool:
+        """Whether saving was asked for, and is still to be done."""
+        return self._save
+
     def take_save_request(self) -> bool:
         """Whether saving was asked for since the last call."""
         wanted, self._save = self._save, False

@@ -19,6 +19,10 @@ SECONDS = 10.0
 class Progress(Callback):
     """Shows nothing; the base of those that do."""
 
+    def is_due(self, trainer: Trainer, iteration: int) -> bool:
+        """Never: what is shown may be a little late."""
+        return False
+
     def heading(self, line: str) -> None:
         """A line at the margin: what is trained, and what came of it."""
 

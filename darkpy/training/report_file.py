@@ -28,6 +28,10 @@ class ReportFile(Callback):
         self.progress = progress
         self._best: Measured | None = None
 
+    def is_due(self, trainer: Trainer, iteration: int) -> bool:
+        """Never: what was measured comes with an iteration that another one waits for."""
+        return False
+
     def after_iteration(self, trainer: Trainer, record: Record) -> None:
         """Keep what was measured, if it is the best so far."""
         if record.evaluation is not None and self.evaluator and self.evaluator.best_iteration == record.iteration:

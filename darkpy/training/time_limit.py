@@ -23,8 +23,11 @@ class TimeLimit(Callback):
         self.seconds = seconds
         self.began = began
 
+    def is_due(self, trainer: Trainer, iteration: int) -> bool:
+        """Whether the time is over."""
+        return time.perf_counter() - self.began >= self.seconds
+
     def after_iteration(self, trainer: Trainer, record: Record) -> None:
         """Stop if it is time to; what is done anyway is not stopped."""
-        elapsed = time.perf_counter() - self.began
-        if elapsed >= self.seconds and record.iteration < trainer.last_iteration:
+        if self.is_due(trainer, record.iteration) and record.iteration < trainer.last_iteration:
             trainer.stop(Outcome.STOPPED, f"the time limit of {text.duration(self.seconds)}")

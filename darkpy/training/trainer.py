@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -13,19 +14,23 @@ import numpy as np
 from darkpy.errors import InputError, NotFinite, TrainingError
 from darkpy.optimizers import learning_rate
 from darkpy.training.callback import Callback, Outcome, Record
-from darkpy.training.divergence import diverged
+from darkpy.training.divergence import Diverged, diverged
 from darkpy.training.interrupt import Interrupt
 from darkpy.training.state import State, capture
 
 if TYPE_CHECKING:
     from darkpy.backends.base_yolo import LossParts
     from darkpy.network import Network
+    from darkpy.update import Update
 
 KEEP = 0.9
 """Share of the old value in the running average of the loss, as in Darknet."""
 
 TIMED = 30
 """Iterations over which the speed is averaged."""
+
+AHEAD = 10
+"""Updates that may be on their way before the oldest one is waited for."""
 
 
 class Batch(Protocol):
@@ -44,8 +49,20 @@ class Batch(Protocol):
         """Which pictures of the data set they come from."""
 
 
+@dataclass
+class Untold:
+    """An iteration that callbacks have not been told of: its loss may not be known yet."""
+
+    update: Update
+    record: Record
+    indices: Sequence[int]
+
+
 class Trainer:
     """Trains a network on batches up to its ``max_batches``, telling callbacks of every iteration.
+
+    On a GPU it does not wait for the device: callbacks are told of an iteration when its loss is known, at the latest
+    :data:`AHEAD` iterations afterwards, and at once if one of them is due.
 
     network: built with ``training=True``; its ``iteration`` says where to go on.
     batches: an endless supply, whose pictures may change their size from batch to batch; closed at the end if it has
@@ -84,6 +101,7 @@ class Trainer:
         self.error: BaseException | None = None
         self.postponed = False
         self._ending: Outcome | None = None
+        self._under_way: deque[Untold] = deque()
         self._record: Record | None = None
         self._untold: Record | None = None
         self._seconds_before = 0.0
@@ -193,14 +211,67 @@ class Trainer:
         began = time.perf_counter()
         for batch in self.batches:
             self._waited = time.perf_counter() - began
-            self._train(batch)
+            update = self._train(batch)
             self._iteration_seconds = self._smoothed(time.perf_counter() - began)
-            self._tell(self._describe())
+            self._under_way.append(Untold(update, self._describe(), list(batch.indices)))
+            for callback in self.callbacks:
+                callback.after_update(self, self.network.iteration)
+            self._tell_what_is_known(batch)
             ended = self._ended()
             if ended is not None:
                 return ended
             began = time.perf_counter()
         raise TrainingError("the batches came to an end before the training")
+
+    def _tell_what_is_known(self, batch: Batch) -> None:
+        """Tell of all iterations whose loss is known, or of all there are if that cannot wait."""
+        at_once = self._is_due()
+        while self._under_way:
+            oldest = self._under_way[0]
+            if not (at_once or len(self._under_way) >= AHEAD or oldest.update.is_known):
+                return
+            self._read(oldest, batch if len(self._under_way) == 1 else None)
+            self._under_way.popleft()
+            self._tell(oldest.record)
+
+    def _is_due(self) -> bool:
+        """Whether the last iteration has to be told of before there is another one."""
+        iteration = self.network.iteration
+        is_last = self.stopping or iteration >= self.last_iteration
+        return is_last or any(callback.is_due(self, iteration) for callback in self.callbacks)
+
+    def _read(self, untold: Untold, batch: Batch | None) -> None:
+        """Fill in the losses of an iteration; ``batch`` is what it was trained with, if nothing came after it."""
+        record = untold.record
+        try:
+            cost = untold.update.read()
+        except NotFinite as error:
+            raise self._diverged(error, untold, batch) from error
+        self.loss = record.loss = cost / self.network.batch
+        # Darknet starts the average at the first loss.
+        self.average = self.loss if math.isnan(self.average) else KEEP * self.average + (1 - KEEP) * self.loss
+        record.average = self.average
+        record.box, record.objectness, record.classification = loss_parts(self.network)
+
+    def _diverged(self, error: NotFinite, untold: Untold, batch: Batch | None) -> Diverged:
+        """What to say of an iteration that came to nothing.
+
+        Where others came after it, it is done again if its batch can be had again, to find out where it began.
+        """
+        self._under_way.clear()
+        network, names = self.network, self._names(untold.indices)
+        again = getattr(self.batches, "again", None)
+        if batch is None and again is not None:
+            batch = again(network.iteration)
+            network.resize(untold.record.width, untold.record.height)
+            seen = network.seen
+            try:
+                network.gather_gradients(batch.x, batch.truth).read()
+                batch = None
+            except NotFinite as repeated:
+                error = repeated
+            network.seen = seen
+        return diverged(network, error, names, None if batch is None else batch.x)
 
     def _tell(self, record: Record) -> None:
         self._record = record
@@ -218,7 +289,7 @@ class Trainer:
             return Outcome.STOPPED
         return Outcome.FINISHED if is_done else None
 
-    def _train(self, batch: Batch) -> None:
+    def _train(self, batch: Batch) -> Update:
         network = self.network
         height, width = batch.x.shape[2:]
         if (width, height) != (network.width, network.height):
@@ -226,12 +297,13 @@ class Trainer:
         try:
             # What overflows is reported in words.
             with np.errstate(all="ignore"):
-                cost = network.train_batch(batch.x, batch.truth)
+                return network.start_update(batch.x, batch.truth)
         except NotFinite as error:
-            raise diverged(network, error, self._names(batch), batch.x) from error
-        self.loss = cost / network.batch
-        # Darknet starts the average at the first loss.
-        self.average = self.loss if math.isnan(self.average) else KEEP * self.average + (1 - KEEP) * self.loss
+            while self._under_way:  # one of these may have been the first
+                self._read(oldest := self._under_way[0], None)
+                self._under_way.popleft()
+                self._tell(oldest.record)
+            raise diverged(network, error, self._names(batch.indices), batch.x) from error
 
     def _smoothed(self, seconds: float) -> float:
         """Running average of the time of an iteration, beginning with the second: the first has much to set up."""
@@ -240,15 +312,15 @@ class Trainer:
         return self._iteration_seconds + share * (seconds - self._iteration_seconds)
 
     def _describe(self) -> Record:
+        """The last iteration, with the losses still to be filled in."""
         network = self.network
-        box, objectness, classification = loss_parts(network)
         return Record(
             iteration=network.iteration,
-            loss=self.loss,
-            average=self.average,
-            box=box,
-            objectness=objectness,
-            classification=classification,
+            loss=math.nan,
+            average=math.nan,
+            box=None,
+            objectness=None,
+            classification=None,
             rate=network.rate_scale * learning_rate(network.options, network.iteration, network.seed),
             images_per_second=network.options.batch / max(self._iteration_seconds, 1e-9),
             seconds_per_iteration=self._iteration_seconds,
@@ -258,9 +330,9 @@ class Trainer:
             waited=self._waited,
         )
 
-    def _names(self, batch: Batch) -> list[str]:
-        """What to call the pictures of a batch."""
-        indices = [int(index) for index in batch.indices]
+    def _names(self, picked: Sequence[int]) -> list[str]:
+        """What to call these pictures of the data set."""
+        indices = [int(index) for index in picked]
         return [str(self.pictures[index]) if self.pictures else f"picture {index}" for index in indices]
 
 

@@ -84,6 +84,16 @@ def environment() -> dict[str, str]:
     }
 
 
+def waits() -> int:
+    """How often the host has waited for the stand-in so far."""
+    return int(ctypes.CDLL("libcuda.so.1").hostcuda_waits())
+
+
+def launches() -> int:
+    """How many kernels and graphs were launched on the stand-in so far."""
+    return int(ctypes.CDLL("libcuda.so.1").hostcuda_launches())
+
+
 def _settings() -> dict[str, str]:
     """Where darkpy finds the compiler and keeps what it compiles; no pool, so that every array ends at a guard."""
     return {"PATH": _before("PATH", HERE), "DARKPY_CACHE": str(KEPT / "cache"), "DARKPY_CUDA_POOL": "0"}

@@ -1,11 +1,15 @@
 // A stand-in for NVIDIA's driver library, so that a program written for it runs on a machine without a GPU.
 //
-// Device memory is host memory, streams do their work at once, a launch runs the kernel's threads as fibers. Functions
-// that are not here are added by the build, each returning CUDA_ERROR_NOT_SUPPORTED.
+// Device memory is host memory, streams do their work at once, a launch runs the kernel's threads as fibers. A stream that
+// is captured remembers its work, and a graph does it when launched; what a real driver refuses meanwhile (waiting, the
+// legacy stream, allocating and loading unless the thread asked to be trusted) is refused and makes the capture invalid.
+// Functions that are not here are added by the build, each returning CUDA_ERROR_NOT_SUPPORTED.
+//
+// hostcuda_waits() and hostcuda_launches() count what the host has waited for, and launched, so far.
 //
 // Environment: HOSTCUDA_ORDER in which order threads take turns (see fibers.h); HOSTCUDA_ARCH compute capability as 80;
 // HOSTCUDA_DEVICES how many; HOSTCUDA_MEMORY bytes of each; HOSTCUDA_FAIL a function that shall fail, and how, as
-// cuInit:100.
+// cuInit:100; HOSTCUDA_BUSY=1: a query finds that nothing is done that nobody has waited for.
 #include <cuda.h>
 
 #include <cstdio>
@@ -14,7 +18,9 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <dlfcn.h>
@@ -43,11 +49,14 @@ struct CUfunc_st {
 };
 typedef std::vector<std::function<CUresult()>> Work;
 struct CUstream_st {
-    bool captures = false;
+    bool captures = false, is_invalid = false;
+    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+    std::thread::id thread;
     Work captured;
 };
 struct CUevent_st {
     double milliseconds = 0;
+    long recorded_at = 0;  // how often the host had waited then
 };
 struct CUgraph_st {
     Work work;
@@ -62,6 +71,9 @@ constexpr int WITHOUT_ASKING = 48 << 10;  // bytes of shared memory of a block
 constexpr int AT_MOST = 99 << 10;
 
 std::recursive_mutex mutex;
+std::set<CUstream> captured_streams;
+thread_local CUstreamCaptureMode thread_mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+long waits = 0, launches = 0;
 std::map<int, CUctx_st> contexts;
 thread_local std::vector<CUcontext> stack;
 // As on a real GPU, nothing works any more after a kernel went wrong; here until the error was reported once.
@@ -112,9 +124,35 @@ CUresult checked(CUdeviceptr address, size_t bytes) {
     return problem.empty() ? CUDA_SUCCESS : report(CUDA_ERROR_ILLEGAL_ADDRESS, problem);
 }
 
+CUresult invalidate(CUresult error, const char* what) {
+    for (CUstream stream : captured_streams) stream->is_invalid = true;
+    return report(error, std::string(what) + " while a stream is captured");
+}
+
+// What touches more than its stream: allowed in a thread that captures, or beside a global capture, only if the thread
+// has asked for it.
+CUresult unsafe(const char* what) {
+    if (thread_mode == CU_STREAM_CAPTURE_MODE_RELAXED) return CUDA_SUCCESS;
+    for (CUstream stream : captured_streams) {
+        bool is_own = stream->thread == std::this_thread::get_id();
+        if (stream->mode == CU_STREAM_CAPTURE_MODE_GLOBAL || (is_own && stream->mode == CU_STREAM_CAPTURE_MODE_THREAD_LOCAL))
+            return invalidate(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, what);
+    }
+    return CUDA_SUCCESS;
+}
+
+CUresult waited(CUstream stream) {
+    waits++;
+    if (stream ? stream->captures : !captured_streams.empty())
+        return invalidate(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "waiting");
+    return taken_error();
+}
+
 // Do something now, or remember it where the stream is being captured.
 CUresult submit(CUstream stream, std::function<CUresult()> work) {
+    if (!stream && !captured_streams.empty()) return invalidate(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "the legacy stream");
     if (stream && stream->captures) {
+        if (stream->is_invalid) return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
         stream->captured.push_back(work);
         return CUDA_SUCCESS;
     }
@@ -253,6 +291,10 @@ CUresult cuGetErrorString(CUresult error, const char** text) {
         {CUDA_ERROR_ILLEGAL_ADDRESS, "an illegal memory access was encountered"},
         {CUDA_ERROR_SYSTEM_DRIVER_MISMATCH, "system has unsupported display driver / cuda driver combination"},
         {CUDA_ERROR_NOT_SUPPORTED, "operation not supported"},
+        {CUDA_ERROR_NOT_READY, "device not ready"},
+        {CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "operation not permitted when stream is capturing"},
+        {CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "operation failed due to a previous error during capture"},
+        {CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "operation would make the legacy stream depend on a capturing blocking stream"},
     };
     auto found = known.find(error);
     *text = found == known.end() ? "unknown error" : found->second;
@@ -302,7 +344,7 @@ CUresult cuCtxGetApiVersion(CUcontext, unsigned* version) {
     return CUDA_SUCCESS;
 }
 CUresult cuCtxSynchronize() {
-    BEGIN return taken_error();
+    BEGIN return waited(nullptr);
 }
 
 // --- memory
@@ -310,11 +352,13 @@ CUresult cuCtxSynchronize() {
 CUresult cuMemAlloc(CUdeviceptr* address, size_t bytes) {
     BEGIN if (stack.empty()) return CUDA_ERROR_INVALID_CONTEXT;
     if (bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+    if (CUresult error = unsafe("allocating")) return error;
     *address = (CUdeviceptr)hostcuda::allocate(bytes, total_memory());
     return *address ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 CUresult cuMemFree(CUdeviceptr address) {
-    BEGIN std::string problem = hostcuda::release((void*)address);
+    BEGIN if (CUresult error = unsafe("freeing")) return error;
+    std::string problem = hostcuda::release((void*)address);
     if (!problem.empty()) pending_error = report(CUDA_ERROR_ILLEGAL_ADDRESS, problem);
     return CUDA_SUCCESS;
 }
@@ -331,11 +375,13 @@ CUresult cuMemGetAddressRange(CUdeviceptr* start, size_t* bytes, CUdeviceptr add
     return CUDA_SUCCESS;
 }
 CUresult cuMemHostAlloc(void** address, size_t bytes, unsigned) {
-    BEGIN* address = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+    BEGIN if (CUresult error = unsafe("allocating on the host")) return error;
+    *address = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
     return *address ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 CUresult cuMemFreeHost(void* address) {
-    BEGIN free(address);
+    BEGIN if (CUresult error = unsafe("freeing on the host")) return error;
+    free(address);
     return CUDA_SUCCESS;
 }
 
@@ -365,9 +411,11 @@ CUresult cuMemcpyDtoDAsync(CUdeviceptr target, CUdeviceptr source, size_t bytes,
     });
 }
 CUresult cuMemcpyHtoD(CUdeviceptr target, const void* source, size_t bytes) {
+    waits++;
     return cuMemcpyHtoDAsync(target, source, bytes, nullptr);
 }
 CUresult cuMemcpyDtoH(void* target, CUdeviceptr source, size_t bytes) {
+    waits++;
     return cuMemcpyDtoHAsync(target, source, bytes, nullptr);
 }
 CUresult cuMemcpyDtoD(CUdeviceptr target, CUdeviceptr source, size_t bytes) {
@@ -405,7 +453,8 @@ CUresult cuMemsetD32(CUdeviceptr target, unsigned value, size_t count) {
 
 // "HOSTCUDA", the length, a shared library.
 CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned, CUjit_option*, void**) {
-    BEGIN uint64_t length;
+    BEGIN if (CUresult error = unsafe("loading a module")) return error;
+    uint64_t length;
     if (memcmp(image, "HOSTCUDA", 8)) return CUDA_ERROR_INVALID_IMAGE;
     memcpy(&length, (const char*)image + 8, 8);
     char path[] = "/tmp/hostcuda-XXXXXX";  // a name of its own: dlopen knows libraries by their names
@@ -476,6 +525,7 @@ CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned 
                                                     std::to_string(function->kernel->argument_bytes) +
                                                     " bytes of arguments, not " + std::to_string(bytes));
     std::vector<unsigned char> arguments(buffer, buffer + bytes);
+    launches++;
     return submit(stream, [=] { return launch(function, {gx, gy, gz}, {bx, by, bz}, shared, arguments); });
 }
 
@@ -490,13 +540,14 @@ CUresult cuStreamDestroy(CUstream stream) {
     return CUDA_SUCCESS;
 }
 CUresult cuStreamSynchronize(CUstream stream) {
-    BEGIN return stream && stream->captures ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : taken_error();
+    BEGIN return waited(stream);
 }
 CUresult cuStreamQuery(CUstream) {
-    BEGIN return CUDA_SUCCESS;
+    BEGIN if (CUresult error = unsafe("asking")) return error;
+    return setting("HOSTCUDA_BUSY", 0) ? CUDA_ERROR_NOT_READY : CUDA_SUCCESS;
 }
-CUresult cuStreamWaitEvent(CUstream, CUevent, unsigned) {
-    BEGIN return CUDA_SUCCESS;
+CUresult cuStreamWaitEvent(CUstream stream, CUevent, unsigned) {
+    BEGIN return submit(stream, [] { return CUDA_SUCCESS; });
 }
 CUresult cuEventCreate(CUevent* event, unsigned) {
     BEGIN* event = new CUevent_st;
@@ -506,38 +557,53 @@ CUresult cuEventDestroy(CUevent event) {
     BEGIN delete event;
     return CUDA_SUCCESS;
 }
-CUresult cuEventRecord(CUevent event, CUstream) {
+CUresult cuEventRecord(CUevent event, CUstream stream) {
     BEGIN event->milliseconds = now();
-    return CUDA_SUCCESS;
+    event->recorded_at = waits;
+    return submit(stream, [] { return CUDA_SUCCESS; });
 }
 CUresult cuEventSynchronize(CUevent) {
-    BEGIN return taken_error();
+    BEGIN if (CUresult error = unsafe("waiting for an event")) return error;
+    waits++;
+    return taken_error();
 }
-CUresult cuEventQuery(CUevent) {
-    BEGIN return CUDA_SUCCESS;
+CUresult cuEventQuery(CUevent event) {
+    BEGIN if (CUresult error = unsafe("asking for an event")) return error;
+    return setting("HOSTCUDA_BUSY", 0) && event->recorded_at == waits ? CUDA_ERROR_NOT_READY : CUDA_SUCCESS;
 }
 CUresult cuEventElapsedTime(float* milliseconds, CUevent start, CUevent end) {
     BEGIN* milliseconds = (float)(end->milliseconds - start->milliseconds);
     return CUDA_SUCCESS;
 }
-CUresult cuStreamBeginCapture(CUstream stream, CUstreamCaptureMode) {
+CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode* mode) {
+    BEGIN std::swap(*mode, thread_mode);
+    return CUDA_SUCCESS;
+}
+CUresult cuStreamBeginCapture(CUstream stream, CUstreamCaptureMode mode) {
     BEGIN if (!stream || stream->captures) return CUDA_ERROR_INVALID_VALUE;
     stream->captures = true;
+    stream->is_invalid = false;
+    stream->mode = mode;
+    stream->thread = std::this_thread::get_id();
     stream->captured.clear();
+    captured_streams.insert(stream);
     return CUDA_SUCCESS;
 }
 CUresult cuStreamEndCapture(CUstream stream, CUgraph* graph) {
     BEGIN if (!stream->captures) return CUDA_ERROR_INVALID_VALUE;
     stream->captures = false;
-    *graph = new CUgraph_st{stream->captured};
-    return CUDA_SUCCESS;
+    captured_streams.erase(stream);
+    *graph = stream->is_invalid ? nullptr : new CUgraph_st{stream->captured};
+    return stream->is_invalid ? CUDA_ERROR_STREAM_CAPTURE_INVALIDATED : CUDA_SUCCESS;
 }
 CUresult cuGraphInstantiateWithFlags(CUgraphExec* executable, CUgraph graph, unsigned long long) {
     BEGIN* executable = new CUgraphExec_st{graph->work};
     return CUDA_SUCCESS;
 }
-CUresult cuGraphLaunch(CUgraphExec executable, CUstream) {
-    BEGIN return run_all(executable->work);
+CUresult cuGraphLaunch(CUgraphExec executable, CUstream stream) {
+    BEGIN if (pending_error) return taken_error();
+    launches++;
+    return submit(stream, [=] { return run_all(executable->work); });
 }
 CUresult cuGraphDestroy(CUgraph graph) {
     BEGIN delete graph;
@@ -547,5 +613,10 @@ CUresult cuGraphExecDestroy(CUgraphExec executable) {
     BEGIN delete executable;
     return CUDA_SUCCESS;
 }
+
+// --- for tests
+
+long hostcuda_waits() { return waits; }
+long hostcuda_launches() { return launches; }
 
 }  // extern "C"

@@ -130,6 +130,19 @@ class MemoryOperations(Backend):
         self.stream.synchronize()
         return host
 
+    def pinned(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
+        """A host array that the device reads and writes by itself, with arbitrary contents."""
+        found: np.ndarray = self._driver.pagelocked_empty(tuple(shape), dtype)
+        return found
+
+    def copy_to_pinned(self, array: DeviceArray, target: np.ndarray) -> None:
+        """Copy the bytes of an array without gaps, when its turn comes, to the beginning of a pinned one."""
+        self._driver.memcpy_dtoh_async(target.view(np.uint8)[: array.nbytes], array.address, self.stream)
+
+    def event(self) -> Any:
+        """A new event of the driver, to be recorded in a stream; it takes no time of its own."""
+        return self._driver.Event(self._driver.event_flags.DISABLE_TIMING)
+
     def free_memory(self) -> int:
         """See :meth:`Backend.free_memory`."""
         free: int = self._driver.mem_get_info()[0]

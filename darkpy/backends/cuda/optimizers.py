@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from darkpy.backends.cuda.array import DeviceArray
-from darkpy.backends.cuda.memory import MemoryOperations
+from darkpy.backends.cuda.journal import JournalOperations
 
 
-class OptimizerOperations(MemoryOperations):
-    """Stochastic gradient descent with momentum, and Adam."""
+class OptimizerOperations(JournalOperations):
+    """Stochastic gradient descent with momentum, and Adam; while the alarm is set they change nothing."""
 
     def sgd_step(
         self,
@@ -21,8 +21,9 @@ class OptimizerOperations(MemoryOperations):
         """See :meth:`Backend.sgd_step`."""
         grid, block, _, count, *_, by_four = self.over(parameters, gradients, velocity)
         self.launch(
-            "optimizers", "sgd", grid, block, parameters, gradients, velocity, count, by_four, rate, momentum, decay
-        )
+            "optimizers", "sgd", grid, block,
+            parameters, gradients, velocity, count, by_four, rate, momentum, decay, self.alarm,
+        )  # fmt: skip
 
     def adam_step(
         self,
@@ -42,5 +43,5 @@ class OptimizerOperations(MemoryOperations):
         self.launch(
             "optimizers", "adam", grid, block,
             parameters, gradients, first, second, count, by_four, rate, beta1, beta2, 1 - beta1, 1 - beta2, epsilon,
-            decay, 1 - beta1**step, 1 - beta2**step,
+            decay, 1 - beta1**step, 1 - beta2**step, self.alarm,
         )  # fmt: skip

@@ -9,13 +9,15 @@ import numpy as np
 
 from darkpy.backends.cuda.activations import ROWS
 from darkpy.backends.cuda.array import DeviceArray, reshaped_strides
-from darkpy.backends.cuda.memory import THREADS, MemoryOperations
+from darkpy.backends.cuda.journal import JournalOperations
+from darkpy.backends.cuda.memory import THREADS
+from darkpy.backends.journal import Pending
 
 #: In the order of ``enum Difference``.
 DIFFERENCES = {"sse": 0, "masked": 1, "smooth": 2}
 
 
-class SoftmaxOperations(MemoryOperations):
+class SoftmaxOperations(JournalOperations):
     """Probabilities from scores, and how far they are from the truth."""
 
     def softmax_forward(self, x: DeviceArray, out: DeviceArray, temperature: float) -> None:
@@ -40,27 +42,29 @@ class SoftmaxOperations(MemoryOperations):
                 source, source.strides[0], written, written.strides[0], rows, classes, starts, groups, temperature,
             )  # fmt: skip
 
-    def cross_entropy(self, output: DeviceArray, truth: DeviceArray, grad: DeviceArray) -> float:
-        """See :meth:`Backend.cross_entropy`; waits for the device."""
+    def cross_entropy(self, output: DeviceArray, truth: DeviceArray, grad: DeviceArray) -> Pending[float]:
+        """See :meth:`Backend.cross_entropy`."""
         return self._loss("cross_entropy", output, truth, grad)
 
-    def binary_cross_entropy(self, output: DeviceArray, truth: DeviceArray, grad: DeviceArray) -> float:
-        """See :meth:`Backend.binary_cross_entropy`; waits for the device."""
+    def binary_cross_entropy(self, output: DeviceArray, truth: DeviceArray, grad: DeviceArray) -> Pending[float]:
+        """See :meth:`Backend.binary_cross_entropy`."""
         return self._loss("binary_cross_entropy", output, truth, grad)
 
-    def difference(self, output: DeviceArray, truth: DeviceArray, grad: DeviceArray, kind: str) -> float:
-        """See :meth:`Backend.difference`; waits for the device."""
+    def difference(self, output: DeviceArray, truth: DeviceArray, grad: DeviceArray, kind: str) -> Pending[float]:
+        """See :meth:`Backend.difference`."""
         return self._loss("difference", output, truth, grad, DIFFERENCES[kind])
 
-    def _loss(self, kernel: str, output: DeviceArray, truth: DeviceArray, grad: DeviceArray, *further: int) -> float:
+    def _loss(
+        self, kernel: str, output: DeviceArray, truth: DeviceArray, grad: DeviceArray, *further: int
+    ) -> Pending[float]:
         rows, columns, strides = self.rows_of(output, truth, grad)
         blocks = self.blocks_for(rows * columns)
-        shares = self.scratch((blocks,))
+        shares = self.scratch((blocks, 1))
         self.launch(
             "softmax", kernel, blocks, THREADS,
             output, strides[0], truth, strides[1], grad, strides[2], rows, columns, shares, *further,
         )  # fmt: skip
-        return float(self.to_host(shares).sum(dtype=np.float64))
+        return self.figures(lambda sums: float(sums[0]), shares)
 
 
 def _as_rows(array: DeviceArray) -> DeviceArray:

@@ -7,16 +7,52 @@ from typing import Any
 
 import numpy as np
 
-from darkpy.backends.base_yolo import CLASS, LossParts, YoloDecode, YoloLoss, pack_truth
+from darkpy.backends.base_yolo import CLASS, LossParts, PackedTruth, YoloDecode, YoloLoss, pack_truth
 from darkpy.backends.cuda.activations import ROWS
 from darkpy.backends.cuda.array import DeviceArray
+from darkpy.backends.cuda.journal import JournalOperations
 from darkpy.backends.cuda.memory import THREADS, MemoryOperations
+from darkpy.backends.journal import Pending
 from darkpy.backends.numpy.yolo import loss_parts
 from darkpy.backends.numpy.yolo_cells import TOTALS
 
+#: Objects of a mini-batch that there is room for at least.
+FEWEST = 64
 
-class YoloOperations(MemoryOperations):
-    """The same steps as in NumPy; each is a kernel, and the host waits for the sums alone."""
+
+class Objects:
+    """The objects of a mini-batch on the device, with room for some more.
+
+    capacity: how many there may be. What lies there changes with every mini-batch, where it lies does not.
+    """
+
+    def __init__(self, backend: MemoryOperations, pictures: int, capacity: int) -> None:
+        self.pictures = pictures
+        self.capacity = capacity
+        # The rows, where those of each picture begin, and whose each is, one after the other: one copy brings all.
+        self.lengths = [5 * capacity, pictures + 1, capacity]
+        self.memory = backend.empty((sum(self.lengths),), np.int32)
+
+    @property
+    def arrays(self) -> list[DeviceArray]:
+        """Rows (class, centre x, centre y, width, height), starts, pictures."""
+        ends = np.cumsum(self.lengths).tolist()
+        rows, *others = (self.memory[end - length : end] for end, length in zip(ends, self.lengths))
+        return [rows.view(np.float32), *others]
+
+    def filled(self, truth: PackedTruth) -> np.ndarray:
+        """The memory's contents for these objects; beyond them it has zeros."""
+        host = np.zeros(sum(self.lengths), np.int32)
+        rows, starts, owners = np.split(host, np.cumsum(self.lengths)[:2])
+        count = len(truth.rows)
+        rows[: 5 * count] = truth.rows.ravel().view(np.int32)
+        starts[:] = truth.starts
+        owners[:count] = np.repeat(np.arange(self.pictures, dtype=np.int32), np.diff(truth.starts))
+        return host
+
+
+class YoloOperations(JournalOperations):
+    """The same steps as in NumPy; each is a kernel."""
 
     def yolo_forward(
         self,
@@ -34,41 +70,48 @@ class YoloOperations(MemoryOperations):
             x, strides[0], out, strides[1], rows, columns, by_four, CLASS + classes, scale_x_y, new_coords,
         )  # fmt: skip
 
+    def pack_objects(
+        self, truth: Sequence[np.ndarray], classes: int, max_boxes: int, room: Objects | None = None
+    ) -> Objects:
+        """See :meth:`Backend.pack_objects`."""
+        packed = pack_truth(truth, classes, max_boxes)
+        pictures, count = len(packed.starts) - 1, len(packed.rows)
+        if room is None or room.pictures != pictures or room.capacity < count:
+            room = Objects(self, pictures, max(FEWEST, 1 << (count - 1).bit_length() if count else 0))
+        self._driver.memcpy_htod_async(room.memory.address, room.filled(packed), self.stream)
+        return room
+
     def yolo_loss(
-        self, output: DeviceArray, truth: Sequence[Any], grad: DeviceArray, settings: YoloLoss
-    ) -> LossParts:
-        """See :meth:`Backend.yolo_loss`; waits for the device."""
-        packed = pack_truth(truth, settings.classes, settings.max_boxes)
+        self, output: DeviceArray, truth: Any, grad: DeviceArray, settings: YoloLoss
+    ) -> Pending[LossParts]:
+        """See :meth:`Backend.yolo_loss`."""
+        if not isinstance(truth, Objects):
+            truth = self.pack_objects(truth, settings.classes, settings.max_boxes)
         pictures, _, height, width = output.shape
-        slots, count = len(settings.mask), len(packed.rows)
-        objects, starts = self.asarray(packed.rows), self.asarray(packed.starts.astype(np.int32))
+        slots = len(settings.mask)
+        objects, starts, owners = truth.arrays
         arrays = (output, output.positions()[2], grad, grad.positions()[2])
         head = self._head(settings, height, width)
         cells = pictures * height * width * slots
         blocks = (-(-height * width * slots // THREADS), pictures)
-        teaching = -(-count * slots // THREADS)
-        adding = self.blocks_for(cells, ROWS)
-        # Each block's share of the sums, of all kernels one after the other.
-        ends = np.cumsum([blocks[0] * blocks[1], TOTALS * teaching, 3 * adding])
-        shares = self.scratch((int(ends[-1]),))
+        teaching = -(-truth.capacity * slots // THREADS)
+        objectness = self.scratch((blocks[0] * blocks[1], 1))
+        totals = self.scratch((teaching, TOTALS))
+        squares = self.scratch((self.blocks_for(cells, ROWS), 3))
+        targets = self.scratch((truth.capacity * slots,), np.int32)
         self.fill(grad, 0.0)
-        self.launch("yolo", "yolo_background", blocks, THREADS, *arrays, objects, starts, *head, shares)
-        if count:
-            targets = self.scratch((count * slots,), np.int32)
-            owners = self.asarray(np.repeat(np.arange(pictures, dtype=np.int32), np.diff(packed.starts)))
-            self.launch("yolo", "yolo_targets", teaching, THREADS, objects, count, *head, targets)
-            self.launch(
-                "yolo", "yolo_teach", teaching, THREADS,
-                *arrays, objects, starts, owners, count, targets, *head, shares[ends[0] : ends[1]],
-            )  # fmt: skip
-        self.launch("yolo", "yolo_squares", adding, THREADS, *arrays[2:], cells, *head, shares[ends[1] :])
-        objectness, totals, squares = np.split(self.to_host(shares).astype(np.float64), ends[:2])
-        return loss_parts(
-            squares.reshape(-1, 3).sum(axis=0),
-            totals.reshape(-1, TOTALS).sum(axis=0),
-            float(objectness.sum()) / cells,
-            settings,
-        )
+        self.launch("yolo", "yolo_background", blocks, THREADS, *arrays, objects, starts, *head, objectness)
+        self.launch("yolo", "yolo_targets", teaching, THREADS, objects, starts, pictures, *head, targets)
+        self.launch(
+            "yolo", "yolo_teach", teaching, THREADS,
+            *arrays, objects, starts, owners, pictures, targets, *head, totals,
+        )  # fmt: skip
+        self.launch("yolo", "yolo_squares", squares.shape[0], THREADS, *arrays[2:], cells, *head, squares)
+
+        def finish(sums: np.ndarray) -> LossParts:
+            return loss_parts(sums[:3], sums[3 : 3 + TOTALS], float(sums[-1]) / cells, settings)
+
+        return self.figures(finish, squares, totals, objectness)
 
     def yolo_boxes(
         self, output: DeviceArray, image: int, thresh: float, settings: YoloDecode

@@ -64,7 +64,7 @@ class YoloOperations(MemoryOperations):
             centres -= 0.5 * (scale_x_y - 1)
 
     def yolo_loss(
-        self, output: np.ndarray, truth: Sequence[np.ndarray], grad: np.ndarray, settings: YoloLoss
+        self, output: np.ndarray, truth: PackedTruth | Sequence[np.ndarray], grad: np.ndarray, settings: YoloLoss
     ) -> LossParts:
         """See :meth:`Backend.yolo_loss`; for the rows of ``truth`` that count see :func:`pack_truth`.
 
@@ -72,7 +72,9 @@ class YoloOperations(MemoryOperations):
         boxes that fit better than ``truth_thresh`` learn the object they fit; every object teaches the anchors of its
         cell whose shape fits. ``grad`` is the negative of Darknet's delta.
         """
-        packed = pack_truth(truth, settings.classes, settings.max_boxes)
+        if not isinstance(truth, PackedTruth):
+            truth = pack_truth(truth, settings.classes, settings.max_boxes)
+        packed: PackedTruth = truth
         slots = len(settings.mask)
         output, grad = (split_anchors(array, slots, settings.classes) for array in (output, grad))
         boxes = predicted_boxes(output, settings.decode())
