@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Iterable, Iterator
@@ -188,6 +189,8 @@ def _quiet_opencv() -> Iterator[None]:
     """Without OpenCV's own words on a video that it cannot open."""
     import cv2
 
+    # FFmpeg within OpenCV asks the environment, when it is used for the first time.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     before = cv2.utils.logging.getLogLevel()
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:

@@ -23,6 +23,9 @@ from darkpy.plan import MemoryPlan
 if TYPE_CHECKING:
     from darkpy.network import Truth
 
+DISTURBED = 1.3
+"""A step so many times as long as the sum of its parts is worth a word."""
+
 WARM_UP = 2
 """Passes before the measurement: compiling, touching the memory for the first time."""
 
@@ -53,9 +56,11 @@ class LayerTime:
 class Timing:
     """A network's layers in time.
 
-    forward, backward, update: seconds of whole passes with a batch, medians of all runs; the last two are 0 at
-    inference. memory: what the network planned. process_memory: bytes the process has held at most so far, None where
-    the system does not say.
+    between: seconds of the forward and the backward pass that are spent in no layer. update: of the update of the
+    parameters; 0 at inference, as all of backward. step: of a whole pass at inference, of a step with one mini-batch in
+    training. All are medians of all runs, so on a machine that is disturbed now and then, now in one layer, now in
+    another, a step takes longer than the sum of its parts. memory: what the network planned. process_memory: bytes the
+    process has held at most so far, None where the system does not say.
     """
 
     path: str
@@ -63,22 +68,31 @@ class Timing:
     threads: int
     batch: int
     rows: tuple[LayerTime, ...]
-    forward: float
-    backward: float
+    between: tuple[float, float]
     update: float
+    step: float
     memory: MemoryPlan
     process_memory: int | None
 
     @property
+    def forward(self) -> float:
+        """Seconds of the forward pass, the sum of its parts."""
+        return sum(row.forward for row in self.rows) + self.between[0]
+
+    @property
+    def backward(self) -> float:
+        """Seconds of the backward pass, the sum of its parts."""
+        return sum(row.backward for row in self.rows) + self.between[1]
+
+    @property
     def total(self) -> float:
-        """Seconds of a pass at inference, of a step with one mini-batch in training."""
+        """Seconds of all parts together."""
         return self.forward + self.backward + self.update
 
     @property
-    def between(self) -> tuple[float, float]:
-        """Seconds of the forward and the backward pass that are spent in no layer."""
-        forward, backward = (sum(getattr(row, name) for row in self.rows) for name in ("forward", "backward"))
-        return max(0.0, self.forward - forward), max(0.0, self.backward - backward)
+    def is_disturbed(self) -> bool:
+        """Whether a step takes so much longer than its parts that something else was running on this machine."""
+        return self.step > DISTURBED * self.total
 
     @property
     def operations(self) -> float:
@@ -114,6 +128,7 @@ def measure(
             if training:
                 watch.timed("backward", network.backward)
                 watch.timed("update", lambda: _update(network))
+        watch.end_run()
         if progress is not None:
             progress(max(0, run + 1 - WARM_UP), runs)
     return Timing(
@@ -122,9 +137,9 @@ def measure(
         threads=network.backend.threads,
         batch=network.batch,
         rows=tuple(_row(network, index, watch) for index in range(len(network.layers))),
-        forward=watch.seconds("forward"),
-        backward=watch.seconds("backward"),
+        between=(watch.seconds("between forward"), watch.seconds("between backward")),
         update=watch.seconds("update"),
+        step=watch.seconds("step"),
         memory=network.memory_plan(),
         process_memory=peak_memory(),
     )
@@ -198,6 +213,14 @@ class _StopWatch:
         self.backend.to_host(self.probe)
         self.times[key].append(time.perf_counter() - began)
         return result
+
+    def end_run(self) -> None:
+        """Note what the run spent in no layer, and in all."""
+        last = {key: times[-1] for key, times in self.times.items()}
+        for name, inner in (("forward", ("forward", "loss")), ("backward", ("backward",))):
+            layers = sum(seconds for key, seconds in last.items() if isinstance(key, tuple) and key[1] in inner)
+            self.times[f"between {name}"].append(max(0.0, last.get(name, 0.0) - layers))
+        self.times["step"].append(sum(last.get(name, 0.0) for name in ("forward", "backward", "update")))
 
     def seconds(self, key: Any) -> float:
         return median(self.times.get(key, [0.0]))

@@ -28,6 +28,16 @@ VERSION_KEY, SEEN_KEY = "darknet.version", "darknet.seen"
 """What .npz and .safetensors files call the contents of a .weights file's header."""
 
 
+def check_ending(path: str | Path) -> None:
+    """Raise InputError for a name that promises another kind of file than the three.
+
+    Darknet's files end in .weights, .backup, or a number, as yolov4.conv.137.
+    """
+    ending = Path(path).suffix
+    if ending not in (".weights", ".backup", NPZ, SAFETENSORS) and not ending[1:].isdecimal():
+        raise InputError(f"is none of the files to convert to: .weights, {NPZ}, {SAFETENSORS}", where=str(path))
+
+
 @dataclass(frozen=True)
 class StoredWeights:
     """What a file holds for the layers of a cfg: all of them, or the first ones."""

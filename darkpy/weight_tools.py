@@ -243,7 +243,11 @@ def cut(cfg: str | Path, source: str | Path, count: int, out: str | Path) -> Sto
 
 
 def convert(cfg: str | Path, source: str | Path, out: str | Path) -> StoredWeights:
-    """Write the same weights to a file of the kind that its ending says; nothing is lost. Returns what was written."""
+    """Write the same weights to a file of the kind that its ending says; nothing is lost. Returns what was written.
+
+    Raises :class:`~darkpy.errors.InputError` for an ending of another kind, such as that of another program's files.
+    """
+    weight_files.check_ending(out)
     config, layers = _layers(cfg)
     stored = weight_files.read(source, layers, cfg=config.path)
     return _write(out, stored.header, stored.tensors)

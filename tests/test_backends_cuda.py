@@ -41,8 +41,12 @@ def test_the_environment_chooses_where_nobody_does(nothing_set, monkeypatch):
     assert backends.choose("numpy") == backends.Choice("numpy")
 
 
-def test_without_pycuda_it_is_the_cpu_and_says_why(nothing_set, monkeypatch):
+def test_without_pycuda_it_is_the_cpu_and_says_why(nothing_set, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "pycuda.driver", None)
+    monkeypatch.setattr("darkpy.backends.cuda.device.find_spec", lambda name: None)
+    monkeypatch.setattr("darkpy.backends.cuda.device.TRACES", (str(tmp_path / "none"),))
+    assert backends.choose().notice == ""  # a machine without a GPU needs no word about it
+    monkeypatch.setattr("darkpy.backends.cuda.device.TRACES", (str(tmp_path),))
     choice = backends.choose()
     assert choice.device in ("numba", "numpy")
     assert choice.notice == "computing on the CPU: PyCUDA is not installed: pip install darkpy-detector[cuda]"

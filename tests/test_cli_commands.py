@@ -269,7 +269,7 @@ def test_map_with_other_classes(job: Path) -> None:
 def test_detect_draws_and_prints(job: Path) -> None:
     result = run("detect", "tiny.cfg", "tiny.weights", "pictures/0.png", "-thresh", ".01")
     assert "tiny.cfg   tiny.weights   32x32   2 classes (data/tiny.yaml)" in result.stdout
-    assert re.search(r"^pictures/0.png   40x30   \d+ ms   \d+ objects?$", result.stdout, re.MULTILINE)
+    assert re.search(r"^pictures/0.png   40x30   \d+ ms with the start   \d+ objects?$", result.stdout, re.MULTILINE)
     assert re.search(r"^(bright|dark) +\d+\.\d % ", result.stdout, re.MULTILINE)
     assert result.stdout.endswith("drawn: predictions/0.png\n")
     drawn = cv2.imread("predictions/0.png")

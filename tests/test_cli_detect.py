@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import cv2
@@ -129,6 +130,8 @@ def test_demo_says_that_there_is_no_display(job: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("sys.platform", "linux")
     result = run("detector", "demo", *FILES, "grey.avi", "-json_file_output", "all.json", "-time_limit_sec", "0")
     assert "no window is opened: there is no display here" in result.stderr
+    assert "nothing is shown or written" not in result.stderr
+    assert "--out-filename FILE writes the video" in run("detector", "demo", *FILES, "grey.avi").stderr
     assert len(json.loads(Path("all.json").read_text())) == 4  # the time is looked at after each batch
     assert not Path("predictions").exists()
 
@@ -148,9 +151,27 @@ def test_an_interrupted_video_is_kept(job: Path, monkeypatch: pytest.MonkeyPatch
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Results, "keep", keep)
-    result = run("detect", *FILES, "grey.avi", "--batch", "1")
+    result = run("detect", *FILES, "grey.avi", "--batch", "1", status=130)
     assert "stopped; what was done is kept" in result.stderr
     assert frames_of("predictions/grey.avi") == 5
+
+
+def test_interrupted_pictures_are_kept_and_nothing_more_is_begun(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(self: Window, image: np.ndarray, wait: int = 1) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Window, "show", interrupt)
+    result = run("detect", *FILES, "pictures", "grey.avi", "--batch", "2", "--json", "all.json", status=130)
+    assert "stopped; what was done is kept" in result.stderr
+    assert len(json.loads(Path("all.json").read_text())) == 1
+    assert [path.name for path in Path("predictions").iterdir()] == ["0.png"]
+
+
+def test_many_pictures_are_summed_up(job: Path) -> None:
+    lines = run("detect", *FILES, "pictures", "-thresh", "0.01").stdout.splitlines()
+    assert [" with the start " in line for line in lines if " ms " in line] == [True] * 4 + [False] * 4
+    assert re.fullmatch(r"8 pictures in 0:0\d   [\d.,]+ pictures/s   \w+ [\d,]+.*", lines[-2])
+    assert lines[-1] == "drawn: predictions"
 
 
 def test_formats_of_videos(job: Path) -> None:

@@ -46,7 +46,7 @@ def test_mistakes(job: Path, command: str, arguments: list[str], message: str) -
 
 def test_map_prints_darknets_and_cocos_numbers(job: Path) -> None:  # noqa: F811
     result = run("detector", "map", *FILES)
-    assert re.search(r"^id +class +objects +AP@50 % .* COCO AP %$", result.stdout, re.MULTILINE)
+    assert re.search(r"^id +class +objects +AP@50 .* COCO AP$", result.stdout, re.MULTILINE)
     assert re.search(r"^COCO, % +\.50:\.95 +\.50 +\.75 +small", result.stdout, re.MULTILINE)
     assert re.search(r"^AP +\d+\.\d\d ", result.stdout, re.MULTILINE)
 

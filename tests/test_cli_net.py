@@ -65,8 +65,8 @@ def test_wrong_usage_has_status_2(folder: Path, arguments: list[str], message: s
 
 def test_time_at_inference(folder: Path) -> None:
     result = run("net", "time", "tiny.cfg", "--runs", "2", "--batch", "3")
-    assert result.stderr == ""
-    lines = result.output.splitlines()
+    assert result.stderr in ("", "the whole took longer than its parts: something else keeps this machine busy\n")
+    lines = result.stdout.splitlines()
     assert lines[0].startswith("tiny.cfg   inference, 3 pictures at a time   numpy backend, ")
     assert lines[1].split() == ["layer", "type", "size", "output", "forward", "ms", "share", "GFLOP/s"]
     assert [line.split()[1] for line in lines[2:6]] == ["convolutional", "maxpool", "convolutional", "yolo"]

@@ -99,6 +99,7 @@ def test_darknets_spellings_are_not_listed() -> None:
         (["cut", "tiny.cfg", "a.weights", "5"], "tiny.cfg has 4 layers; the first 5 of them cannot be cut out"),
         (["convert", "tiny.cfg", "a.weights"], "3 values"),
         (["convert", "tiny.cfg", "tiny.npz", "a.weights"], "tiny.npz  cannot be read"),
+        (["convert", "tiny.cfg", "a.weights", "a.onnx"], "a.onnx  is none of the files to convert to: .weights, .npz,"),
     ],
 )  # fmt: skip
 def test_wrong_usage_has_status_2(folder: Path, arguments: list[str], message: str) -> None:

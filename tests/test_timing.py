@@ -36,7 +36,7 @@ def test_inference(tmp_path: Path, clock: Clock) -> None:
     assert [row.forward for row in found.rows] == [1, 1, 1, 1]
     assert [row.backward for row in found.rows] == [0, 0, 0, 0]
     assert (found.forward, found.backward, found.update) == (9, 0, 0)  # two looks for each layer, and one
-    assert found.total == 9
+    assert found.total == found.step == 9
     assert (found.batch, found.memory.batch, found.memory.training) == (1, 1, False)
     assert found.operations == sum(row.operations for row in found.rows) > 0
     assert found.process_memory is None or found.process_memory > 10_000_000
@@ -61,7 +61,26 @@ def test_medians_leave_out_the_first_passes(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(timing.time, "perf_counter", iter(ticks).__next__)
     found = measure(write_cfg(tmp_path), runs=5, device="numpy")
     assert [row.forward for row in found.rows] == [2, 0, 0, 0]
-    assert found.forward == 2
+    assert found.forward == found.step == 2
+
+
+def test_what_disturbs_another_layer_each_time_is_no_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is it anything between layers; the whole has it."""
+    ticks: list[float] = []
+    now = 0.0
+    for run in range(2 + 4):
+        ticks.append(now)
+        for layer in range(4):
+            ticks += [now, now + 1 + 5 * (layer == run - 2)]
+            now = ticks[-1]
+        ticks.append(now)
+    monkeypatch.setattr(timing.time, "perf_counter", iter(ticks).__next__)
+    found = measure(write_cfg(tmp_path), runs=4, device="numpy")
+    assert [row.forward for row in found.rows] == [1, 1, 1, 1]
+    assert (found.between, found.total, found.step) == ((0, 0), 4, 9)
+    assert found.is_disturbed
 
 
 def test_batch_and_operations(tmp_path: Path) -> None:

@@ -52,8 +52,10 @@ class Course:
 
 
 @pytest.mark.parametrize(
-    "number, expected", [(0.614, ".61"), (1.84, "1.84"), (21.34, "21.3"), (213.4, "213"), (9.999, "10.0"), (0, ".00")]
-)
+    "number, expected",
+    [(0.614, ".61"), (1.84, "1.84"), (21.34, "21.3"), (213.4, "213"), (9.999, "10.0"), (0, ".00"),
+     (999_999, "999,999"), (1.335e19, "1.3e19"), (-2e6, "-2.0e6")],
+)  # fmt: skip
 def test_short_numbers(number: float, expected: str) -> None:
     assert text.short(number) == expected
 
@@ -81,6 +83,14 @@ def test_quantities(nbytes: float, expected: str) -> None:
 )
 def test_durations(seconds: float, expected: str) -> None:
     assert text.duration(seconds) == expected
+
+
+@pytest.mark.parametrize(
+    "seconds, expected",
+    [(0.2, "0 s"), (59.4, "59 s"), (60, "1 min"), (125, "2 min 5 s"), (3599.6, "1 h"), (12_000, "3 h 20 min")],
+)
+def test_durations_in_words(seconds: float, expected: str) -> None:
+    assert text.spelled(seconds) == expected
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from darkpy.errors import DataError, TrainingError
 from darkpy.network import Network
 from darkpy.training import Callback, Outcome, Record, Trainer
 from darkpy.training.chart import Chart, Curves, draw_chart
+from darkpy.training.chart import _top as chart_top
 from darkpy.training.checkpoint import Checkpoint
 from darkpy.training.csv_log import CsvLog
 from darkpy.training.evaluator import Evaluator, copy_parameters, iterations_between
@@ -468,6 +469,15 @@ def test_chart_shows_loss_and_precision(tmp_path: Path) -> None:
     draw_chart(without, tmp_path / "loss.png")
     assert loss in colors(tmp_path / "loss.png")
     assert precision not in colors(tmp_path / "loss.png")
+
+
+def test_top_of_the_chart_hides_little() -> None:
+    course = Curves("", 100, 20.0, list(range(100)), [], [30.0] * 20 + [5.0] * 80)
+    assert chart_top(course) == 20.0  # the cfg's
+    course.averages = [30.0] * 60 + [18.0] * 40
+    assert chart_top(course) == 36.0  # most of it lies above that
+    course.averages = [5.0] * 100
+    assert chart_top(course) == 6.0
 
 
 @pytest.mark.parametrize("count", [1, 9000])

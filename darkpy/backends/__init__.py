@@ -60,7 +60,8 @@ def choose(device: str = "auto", dtype: Any = np.float32) -> Choice:
     reason = cuda.why_not()
     if reason is None:
         return Choice("gpu:0", f"computing on the GPU: {cuda.open_gpu(0).name} (--device cpu for the CPU)")
-    return Choice(_cpu(), f"computing on the CPU: {reason}")
+    # Where there is nothing to choose, there is nothing to say.
+    return Choice(_cpu(), f"computing on the CPU: {reason}" if cuda.may_be_there() else "")
 
 
 def create(device: str = "auto", dtype: Any = np.float32, precision: str = "fp32") -> Backend:

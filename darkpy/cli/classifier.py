@@ -120,7 +120,7 @@ def valid(
         raise click.UsageError(f"{confusion}: the confusion matrix is drawn into a .png file")
 
     from darkpy.cli.classifier_loading import load_classifier
-    from darkpy.cli.output import progress_on_terminal
+    from darkpy.cli.output import shown_progress
     from darkpy.data.classification import open_classification
     from darkpy.evaluation.classifier import evaluate_classifier
     from darkpy.training import default_data
@@ -132,7 +132,7 @@ def valid(
     if is_told:
         click.echo(loaded.description)
         click.echo(f"{named.data}   {split} {len(dataset):,} pictures")
-    with progress_on_terminal("measuring", shown=not quiet) as progress:
+    with shown_progress("measuring", shown=not quiet) as progress:
         found = evaluate_classifier(loaded.network, dataset, top=top, batch=batch, progress=progress)
     if is_told:
         _report(found)
@@ -257,11 +257,11 @@ class _Prediction:
     def look_at(self, pictures: Sequence[Path], batch: int) -> None:
         """Classify pictures and print a table; one that cannot be used is a problem for later."""
         from darkpy.classification import best_classes, class_table, json_frame, picture_table, score_pictures
-        from darkpy.cli.output import print_table, progress_on_terminal
+        from darkpy.cli.output import print_table, shown_progress
 
         shown = min(self.wanted or (SHOWN if len(pictures) == 1 else SHOWN_OF_MANY), len(self.network.names))
         rows = []
-        with progress_on_terminal("classifying", shown=not self.quiet) as progress:
+        with shown_progress("classifying", shown=not self.quiet) as progress:
             for picture in score_pictures(self.network, pictures, batch):
                 path = pictures[picture.index]
                 try:

@@ -83,7 +83,7 @@ def check(
     """
     data, cfg = data_and_cfg(files, cfg)
 
-    from darkpy.cli.output import print_table, progress_on_terminal
+    from darkpy.cli.output import print_table, shown_progress
     from darkpy.data.check import Target, open_all
     from darkpy.data.check import check as look_through
     from darkpy.training.text import plural
@@ -96,7 +96,7 @@ def check(
         width, height = parse_size(size)
         target = Target(width=width, height=height)
     splits, problems = open_all(data, read_class_names(names), notify)
-    with progress_on_terminal("looking", shown=not quiet) as progress:
+    with shown_progress("looking", shown=not quiet) as progress:
         report = look_through(splits, target, progress, problems)
     _print_places(report, show_all)
     click.echo(f"{data}   {_counted_classes(len(report.names))}   {target.width}x{target.height}   {target.name}")
@@ -224,14 +224,14 @@ def convert(data: str, form: str, out: str, link: bool, names: str | None, quiet
 
     Reads all forms and all splits. The new folder has the pictures, the labels and data.yaml, which describes it.
     """
-    from darkpy.cli.output import progress_on_terminal
+    from darkpy.cli.output import shown_progress
     from darkpy.data.convert import DESCRIPTION
     from darkpy.data.convert import convert as write
     from darkpy.data.dataset import open_splits
     from darkpy.training.text import plural
 
     splits = open_splits(data, read_class_names(names), notify=notify)
-    with progress_on_terminal("converting", shown=not quiet) as progress:
+    with shown_progress("converting", shown=not quiet) as progress:
         done = write(splits, form, out, link=link, progress=progress)
     for line in (*done.problems, *done.notes):
         click.echo(str(line), err=True)
@@ -258,14 +258,14 @@ def split(
     """
     shares = {"train": 1 - val - test, "val": val, "test": test}
 
-    from darkpy.cli.output import print_table, progress_on_terminal
+    from darkpy.cli.output import print_table, shown_progress
     from darkpy.data.dataset import open_splits
     from darkpy.data.lists import Part, write_lists
     from darkpy.data.split import class_counts, pooled
     from darkpy.data.split import split as divide
 
     dataset = pooled(list(open_splits(data, read_class_names(names), notify=notify).values()))
-    with progress_on_terminal("reading labels", shown=not quiet) as progress:
+    with shown_progress("reading labels", shown=not quiet) as progress:
         counts = class_counts(dataset, progress)
     parts = divide(counts, {name: share for name, share in shares.items() if share}, seed)
     for problem in dataset.problems:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from darkpy.cli.arguments import Files, sort_files
-from darkpy.cli.command import Command, Function, without_effect
+from darkpy.cli.command import INTERRUPTED, Command, Function, without_effect
 from darkpy.cli.device import device_options
 from darkpy.cli.results import (
     CODECS,
@@ -109,6 +109,7 @@ class Job:
         self.problems: list[Problem] = []
         self.looked_at = 0
         self.kept_labels = 0
+        self.was_interrupted = False
         self.say(detector.description)
 
     @property
@@ -119,13 +120,34 @@ class Job:
     def say(self, text: str) -> None:
         """Print a line for people; not where standard output is for json."""
         if self.results.wanted.speaks and not self.options.quiet:
-            click.echo(text)
+            print(text)  # on a terminal, the bar of the progress makes room for it
 
-    def look_at(self, chosen: Iterable[tuple[Path, Path]], batch: int) -> None:
+    def look_at(self, chosen: Iterable[tuple[Path, Path]], batch: int, total: int = 0) -> None:
         """Detect on pictures and draw each into its target, ``batch`` at a time, the next ones being decoded meanwhile.
 
-        One that cannot be used is a problem for later.
+        One that cannot be used is a problem for later. total: how many there are, if that is known; Ctrl-C ends the
+        work, and what is there is kept.
         """
+        from darkpy.cli.output import shown_progress
+
+        before = self.results.counts.copy()
+        began = time.perf_counter()
+        with shown_progress("pictures", shown=total > batch and not self.options.quiet) as progress:
+            try:
+                for done in self._batches(chosen, batch):
+                    if progress is not None:
+                        progress(done, total)
+            except KeyboardInterrupt:
+                self._interrupt()
+        if self.looked_at > 1:
+            self._summary(self.written, "picture", time.perf_counter() - began, self.results.counts - before)
+
+    def _interrupt(self) -> None:
+        self.was_interrupted = True
+        print("stopped; what was done is kept", file=sys.stderr)
+
+    def _batches(self, chosen: Iterable[tuple[Path, Path]], batch: int) -> Iterator[int]:
+        """Batch by batch; yields how many pictures are done."""
         waiting: list[Path] = []
 
         def paths() -> Iterator[Path]:
@@ -137,21 +159,25 @@ class Job:
         pictures = read_ahead(paths(), self.network.channels, ahead=2 * batch if batch > 1 else 0)
         while group := list(islice(pictures, batch)):
             targets, waiting[: len(group)] = waiting[: len(group)], []
+            is_first = not self.looked_at
             self.looked_at += len(group)
-            if not self._look_at_some(list(zip(group, targets))):
+            if not self._look_at_some(list(zip(group, targets)), is_first=is_first):
                 return
+            yield self.looked_at
 
-    def _look_at_some(self, group: list[tuple[Picture, Path]]) -> bool:
+    def _look_at_some(self, group: list[tuple[Picture, Path]], *, is_first: bool) -> bool:
         self.problems += [picture.problem for picture, _ in group if picture.problem is not None]
         usable = [(picture.path, picture.image, target) for picture, target in group if picture.image is not None]
         if not usable:
             return True
         began = time.perf_counter()
         found = self._detect([image for _, image, _ in usable])
-        seconds = (time.perf_counter() - began) / len(usable)
+        took = f"{1000 * (time.perf_counter() - began) / len(usable):.0f} ms"
+        if is_first:  # which loads what is loaded when it is needed
+            took += " with the start"
         go_on = True
         for (path, image, target), objects in zip(usable, found):
-            self._report(path, image, objects, seconds)
+            self._report(path, image, objects, took)
             self.results.keep(str(path), image, objects)
             self._keep_labels(path, image, objects)
             drawn = self._drawn(image, objects)
@@ -171,14 +197,14 @@ class Job:
 
         return draw(image, found)
 
-    def _report(self, path: Path, image: np.ndarray, found: list[Detection], seconds: float) -> None:
+    def _report(self, path: Path, image: np.ndarray, found: list[Detection], took: str) -> None:
         from darkpy.cli.output import print_table
         from darkpy.detection import detection_table
         from darkpy.training.text import plural
 
         height, width = image.shape[:2]
         shown = [detection for detection in found if not detection.hidden]
-        self.say(f"{path}   {width}x{height}   {1000 * seconds:.0f} ms   {plural(len(shown), 'object')}")
+        self.say(f"{path}   {width}x{height}   {took}   {plural(len(shown), 'object')}")
         if shown and self.results.wanted.speaks and not self.options.quiet:
             print_table(detection_table(shown))
 
@@ -200,30 +226,32 @@ class Job:
 
         skip: frames to leave out after each one. seconds: when to end.
         """
+        from darkpy.training.text import plural
+
         self.looked_at += 1
         try:
             video = Video(name, skip=skip)
         except DataError as error:
             self.problems += error.problems
             return
-        length = f"   {video.frames:,} frames" if video.frames else ""
+        length = f"   {plural(video.frames, 'frame')}" if video.frames else ""
         self.say(f"{name}   {video.width}x{video.height}   {video.rate:.4g} frames/s{length}")
         before = self.results.counts.copy()
         began = time.perf_counter()
         done = self._play(video, target, began, seconds)
-        self._summary(done, time.perf_counter() - began, self.results.counts - before)
+        self._summary(done, "frame", time.perf_counter() - began, self.results.counts - before)
         if target is not None:
             self.say(f"video: {target}")
 
     def _play(self, video: Video, target: Path | None, began: float, seconds: float | None) -> int:
-        from darkpy.cli.output import progress_on_terminal
+        from darkpy.cli.output import shown_progress
 
         batch = 1 if video.is_live or self.window.is_open else self.options.batch
         done = 0
         with ExitStack() as stack:
             stack.enter_context(video)
             file = None if target is None else stack.enter_context(VideoFile(target, video))
-            progress = stack.enter_context(progress_on_terminal("frames"))
+            progress = stack.enter_context(shown_progress("frames", shown=not self.options.quiet))
             frames = iter(video)
             try:
                 while group := list(islice(frames, batch)):
@@ -236,19 +264,19 @@ class Job:
                         if not self.window.show(drawn):
                             return done
                     if progress is not None:
-                        progress(done, max(done, video.frames))
+                        progress(done, max(done, video.frames) if video.frames else 0)
                     if seconds is not None and time.perf_counter() - began > seconds:
                         return done
             except KeyboardInterrupt:
-                click.echo("stopped; what was done is kept", err=True)
+                self._interrupt()
         return done
 
-    def _summary(self, frames: int, seconds: float, counts: dict[str, int]) -> None:
+    def _summary(self, count: int, noun: str, seconds: float, counts: dict[str, int]) -> None:
         from darkpy.training.text import duration, plural
 
-        rate = f"{frames / seconds:.1f} frames/s" if seconds else ""
-        objects = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items(), key=lambda item: -item[1]))
-        self.say(f"{plural(frames, 'frame')} in {duration(seconds)}   {rate}   {objects or 'no objects'}")
+        rate = f"{count / seconds:.1f} {noun}s/s" if seconds else ""
+        objects = ", ".join(f"{name} {times:,}" for name, times in sorted(counts.items(), key=lambda item: -item[1]))
+        self.say(f"{plural(count, noun)} in {duration(seconds)}   {rate}   {objects or 'no objects'}")
 
     def finish(self, drawn: str | None) -> None:
         """Complete the files and say where everything is; exit status 2 if a picture could not be used.
@@ -266,7 +294,8 @@ class Job:
                 click.echo(str(problem), err=True)
             what = "pictures" if self.looked_at > 1 or not is_video(self.problems[0].where or "") else "videos"
             click.echo(f"{len(self.problems)} of {self.looked_at} {what} could not be used", err=True)
-            click.get_current_context().exit(InputError.exit_code)
+        if self.was_interrupted or self.problems:
+            click.get_current_context().exit(INTERRUPTED if self.was_interrupted else InputError.exit_code)
 
 
 def existing(paths: Iterable[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
@@ -326,9 +355,11 @@ def detect(paths: tuple[str, ...], out: str, **given: Any) -> None:
     chosen = existing(pictures_in(named))
     drawn = targets([place for _, place in chosen], Path(out))
     job = Job(files, options)
-    job.look_at(((path, target) for (path, _), target in zip(chosen, drawn)), options.batch)
+    if chosen:
+        job.look_at(((path, target) for (path, _), target in zip(chosen, drawn)), options.batch, len(chosen))
     for name in videos:
-        job.play(name, video_target(name, Path(out)))
+        if not job.was_interrupted:
+            job.play(name, video_target(name, Path(out)))
     job.finish((str(drawn[0]) if len(drawn) == 1 else out) if drawn else None)
 
 

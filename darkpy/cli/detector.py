@@ -104,7 +104,7 @@ def test(files: tuple[str, ...], out: str | None, **given: Any) -> None:
     job = Job(named, options)
     target = Path("predictions.jpg")
     if pictures:
-        job.look_at(((path, target) for path in pictures), options.batch)
+        job.look_at(((path, target) for path in pictures), options.batch, len(pictures))
     else:
         # One at a time: whoever types the names waits for each answer.
         job.look_at(((Path(name), target) for name in paths_from_input()), 1)
@@ -143,6 +143,9 @@ def demo(
     if named.cfg is None or named.weights is None:
         raise click.UsageError("a .cfg and a .weights file are needed")
     job = Job(named, options)
+    if not job.window.is_open and not any((out_filename, options.json_file, options.json_lines, options.crops)):
+        click.echo("nothing is shown or written but the counts; --out-filename FILE writes the video", err=True)
     for name in named.pictures or [f"{CAMERA}{camera}"]:
-        job.play(name, None if out_filename is None else Path(out_filename), skip=skip, seconds=time_limit_sec)
+        if not job.was_interrupted:
+            job.play(name, None if out_filename is None else Path(out_filename), skip=skip, seconds=time_limit_sec)
     job.finish(None)

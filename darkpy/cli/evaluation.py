@@ -58,9 +58,9 @@ class Job:
 
     def run(self, what: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         """Call a function with the network, the data set and the progress."""
-        from darkpy.cli.output import progress_on_terminal
+        from darkpy.cli.output import shown_progress
 
-        with progress_on_terminal(what, shown=not self.quiet) as progress:
+        with shown_progress(what, shown=not self.quiet) as progress:
             return function(self.network, self.dataset, *arguments, progress=progress, **options)
 
     def report(self, skipped: Iterable[Problem]) -> None:

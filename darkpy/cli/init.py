@@ -58,7 +58,7 @@ def init(
     base = base or _ask("cfg to begin with", BASE)
     width, height = parse_size(size or _ask("size of the input", SIZE))
 
-    from darkpy.cli.output import progress_on_terminal
+    from darkpy.cli.output import shown_progress
     from darkpy.data.dataset import open_dataset
     from darkpy.fitting import Wanted, fit_cfg
 
@@ -68,7 +68,7 @@ def init(
         raise ConfigError("is there already; name another with --out, or replace it with --force", where=str(path))
     dataset = open_dataset(data, "train", read_class_names(names), notify=notify)
     wanted = Wanted(str(path), data, dataset, width, height, iterations, seed)
-    with progress_on_terminal("reading labels", shown=not quiet) as progress:
+    with shown_progress("reading labels", shown=not quiet) as progress:
         text = fit_cfg(source, wanted, progress)
     for message in (*dataset.notes, *dataset.problems):
         click.echo(str(message), err=True)
@@ -145,7 +145,7 @@ def calc_anchors(
     if write and not Path(cfg or "").is_file():
         raise ConfigError("no such file to write into", where=str(cfg))
 
-    from darkpy.cli.output import print_table, progress_on_terminal
+    from darkpy.cli.output import print_table, shown_progress
     from darkpy.data.anchors import anchors_text, box_shapes, coverage, draw_anchors, find_anchors
     from darkpy.data.check import Target
     from darkpy.data.dataset import open_dataset
@@ -157,7 +157,7 @@ def calc_anchors(
     number = count or (CLUSTERS if target.anchors is None else len(target.anchors))
     click.echo(f"num_of_clusters = {number}, width = {width}, height = {height}")
     dataset = open_dataset(data, split, read_class_names(names), notify=notify)
-    with progress_on_terminal("reading labels", shown=not quiet) as progress:
+    with shown_progress("reading labels", shown=not quiet) as progress:
         shapes = box_shapes(dataset, width, height, target.letter_box, progress)
     anchors = find_anchors(shapes, number, seed, restarts)
     found = coverage(shapes, anchors)

@@ -144,13 +144,13 @@ def measure(cfg: str, quiet: bool, **options: Any) -> None:
     """Measure how long each layer takes.
 
     With random weights and pictures. Times are the median of all runs, for a whole batch; GFLOP/s are those of the
-    forward pass.
+    forward pass. The last line is about whole passes as they were measured.
     """
-    from darkpy.cli.output import print_table, progress_on_terminal
+    from darkpy.cli.output import print_table, shown_progress
     from darkpy.timing import measure as measure_layers
     from darkpy.training.text import plural, quantity
 
-    with nullcontext() if quiet else progress_on_terminal("measuring") as progress:
+    with nullcontext() if quiet else shown_progress("measuring") as progress:
         found = measure_layers(cfg, progress=progress, **options)
     work = "training" if found.memory.training else "inference"
     threads = plural(found.threads, "thread")
@@ -160,7 +160,9 @@ def measure(cfg: str, quiet: bool, **options: Any) -> None:
     memory = quantity(found.memory.total, "B")
     if found.process_memory:
         memory += f", {quantity(found.process_memory, 'B')} the process at most"
-    click.echo(f"{1000 * found.total:.1f} ms, {found.batch / found.total:,.1f} pictures/s   memory {memory}")
+    click.echo(f"{1000 * found.step:.1f} ms, {found.batch / found.step:,.1f} pictures/s   memory {memory}")
+    if found.is_disturbed:
+        click.echo("the whole took longer than its parts: something else keeps this machine busy", err=True)
 
 
 def _time_table(found: Timing) -> Table:

@@ -19,14 +19,14 @@ def report(run: str, out: str | None, quiet: bool, device: str) -> None:
     RUN is the run folder. The page is one .html file that needs nothing beside it, for any browser and for paper. What
     the best weights can do is measured for it, if the validation pictures are there.
     """
-    from darkpy.cli.output import progress_on_terminal
+    from darkpy.cli.output import shown_progress
     from darkpy.report import report_run
 
     def notify(line: str) -> None:
         if not quiet:
             click.echo(line, err=True)
 
-    with progress_on_terminal("measuring", shown=not quiet) as progress:
+    with shown_progress("measuring", shown=not quiet) as progress:
         path = report_run(run, out, device=device, notify=notify, progress=progress)
     if not quiet:
         click.echo(f"report: {path}")

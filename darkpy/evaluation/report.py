@@ -226,7 +226,7 @@ class Evaluation:
         from rich.markup import escape
         from rich.table import Table
 
-        caption = [*self.notes(), f"TP, FP, FN, P, R, F1 and IoU at probability > {self.thresh:g}"]
+        caption = [*self.notes(), f"AP and IoU in %; TP, FP, FN, P, R, F1 and IoU at probability > {self.thresh:g}"]
         table = Table(
             box=None, pad_edge=False, show_footer=True, caption="\n".join(caption), caption_justify="left"
         )
@@ -250,7 +250,7 @@ class Evaluation:
         return ["-" if math.isnan(value) else f"{100 * value:.2f}"]
 
 
-_HEADERS = ("id", "class", "objects", "AP@{iou:.0f} %", "TP", "FP", "FN", "P", "R", "F1", "IoU %", "COCO AP %")
+_HEADERS = ("id", "class", "objects", "AP@{iou:.0f}", "TP", "FP", "FN", "P", "R", "F1", "IoU", "COCO AP")
 
 
 def assess(

@@ -152,9 +152,13 @@ def _draw_losses(axes: Any, curves: Curves) -> None:
 
 
 def _top(curves: Curves) -> float:
-    """Top of the loss axis: a little above the losses after the first ones, at most the cfg's max_chart_loss."""
+    """Top of the loss axis: a little above the losses after the first ones.
+
+    The cfg's max_chart_loss lowers it where most of the curve is still seen then.
+    """
     settled = curves.averages[len(curves.averages) // 20 :]
-    return min(curves.top_loss or np.inf, 1.2 * float(np.percentile(settled, 97))) or 1.0
+    top = 1.2 * float(np.percentile(settled, 97)) or 1.0
+    return curves.top_loss if float(np.median(settled)) < curves.top_loss < top else top
 
 
 def _draw_scores(axes: Any, curves: Curves) -> None:

@@ -30,9 +30,11 @@ def quantity(number: float, unit: str) -> str:
 
 
 def short(number: float) -> str:
-    """About three digits, as losses are read: ``.61``, ``1.84``, ``21.3``, ``213``."""
+    """About three digits, as losses are read: ``.61``, ``1.84``, ``21.3``, ``213``, ``1.3e19`` where one explodes."""
     if not math.isfinite(number):
         return str(number)
+    if abs(number) >= 1e6:
+        return re.sub(r"e\+0?", "e", f"{number:.1e}")
     digits = 2 if abs(number) < 9.995 else 1 if abs(number) < 99.95 else 0
     return _without_zero(f"{number:,.{digits}f}")
 
@@ -51,6 +53,17 @@ def duration(seconds: float) -> str:
     minutes, second = divmod(max(0, round(seconds)), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
+
+
+def spelled(seconds: float) -> str:
+    """A length of time for those who do not watch it pass: ``8 s``, ``2 min 5 s``, ``3 h 20 min``."""
+    second = max(0, round(seconds))
+    if second < 60:
+        return f"{second} s"
+    if second < 3600:
+        return f"{second // 60} min {second % 60} s".removesuffix(" 0 s")
+    minute = round(second / 60)
+    return f"{minute // 60:,} h {minute % 60} min".removesuffix(" 0 min")
 
 
 def seconds(duration: str) -> float:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from collections import deque
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 from darkpy.errors import InputError
 
 INSTALL = "pip install darkpy-detector[cuda]"
+
+TRACES = ("/dev/nvidiactl", "/proc/driver/nvidia", "/usr/lib/wsl/lib/libcuda.so.1", r"C:\Windows\System32\nvcuda.dll")
+"""Files that NVIDIA's driver leaves on Linux, below Windows (WSL) and on Windows."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,11 @@ def why_not(index: int = 0) -> str | None:
     if index < count:
         return None
     return f"there {'is' if count == 1 else 'are'} {count or 'no'} GPU{'' if count == 1 else 's'}, counted from 0"
+
+
+def may_be_there() -> bool:
+    """Whether somebody here seems to count on a GPU: PyCUDA is installed, or a driver of NVIDIA's."""
+    return find_spec("pycuda") is not None or any(map(os.path.exists, TRACES))
 
 
 def _in_words(error: Exception) -> str:
