@@ -7,12 +7,12 @@ from darkpy.backends.cuda.convolution_plans import (
     EXACT_TILES,
     MOST_SHARES,
     OPERATIONS,
-    PRECISIONS,
     ConvolutionShape,
     Plan,
     candidates,
     default_plan,
 )
+from darkpy.backends.precision import PRECISIONS
 from tests.backends import fresh, random, why_no_gpu
 
 LARGE = ConvolutionShape(64, 128, 52, 52, 256, 52, 52, ConvolutionGeometry(3, padding=1))

@@ -34,6 +34,9 @@ ELEMENTS = {"float32": (), "float16": ("-DELEMENT_FLOAT16",), "bfloat16": ("-DEL
 #: Codes of a kernel's argument types, as Python's struct module has them.
 TYPES = {"int": "i", "unsigned": "I", "float": "f", "double": "d", "long long": "q", "unsigned long long": "Q"}
 
+#: Bytes of shared memory that every kernel may have.
+MOST_SHARED = 48 << 10
+
 _KERNEL = re.compile(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(([^)]*)\)')
 _INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
@@ -203,6 +206,7 @@ class Kernels:
         self._signatures: dict[str, dict[str, Signature]] = {}
         self._modules: dict[tuple[str, str], Any] = {}
         self._functions: dict[tuple[str, str, str], Any] = {}
+        self._allowed: dict[Any, int] = {}
 
     def signature(self, file: str, name: str) -> Signature:
         """What kernel ``name`` of ``kernels/<file>.cu`` takes."""
@@ -223,6 +227,14 @@ class Kernels:
             found.prepare(codes)
             self._functions[file, name, element] = found
         return found
+
+    def allow_shared(self, function: Any, nbytes: int) -> None:
+        """Let a kernel have so many bytes of dynamic shared memory; more than 48 KB have to be asked for."""
+        if nbytes > MOST_SHARED and self._allowed.get(function, 0) < nbytes:
+            import pycuda.driver as driver
+
+            function.set_attribute(driver.function_attribute.MAX_DYNAMIC_SHARED_SIZE_BYTES, nbytes)
+            self._allowed[function] = nbytes
 
     def _module(self, file: str, element: str) -> Any:
         if (file, element) not in self._modules:

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from math import prod
+from typing import Any
 
 from darkpy.backends.base import ConvolutionGeometry
 from darkpy.backends.cuda.activations import KINDS
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.batchnorm import ACROSS, DOWN, JOINING
-from darkpy.backends.cuda.convolution_plans import EXACT_TILES, ConvolutionShape, Plan, default_plan
+from darkpy.backends.cuda.convolution_plans import EXACT_TILES, OPERATIONS, ConvolutionShape, Plan
 from darkpy.backends.cuda.first_layer import FirstLayer, FirstLayerOperations
 from darkpy.backends.cuda.memory import THREADS, workspace_bytes
+from darkpy.backends.cuda.tensor_convolution import TensorConvolutionOperations
 
 
-class ConvolutionOperations(FirstLayerOperations):
-    """Implicit products of matrices in fp32; connected layers are convolutions of pictures of one pixel.
-
-    Attributes:
-        plans: measured plans, by operation, precision and shape; they go before the default.
-    """
-
-    def __init__(self, index: int = 0, precision: str = "fp32") -> None:
-        super().__init__(index, precision)
-        self.plans: dict[tuple[str, str, ConvolutionShape], Plan] = {}
-
-    def plan(self, operation: str, precision: str, shape: ConvolutionShape) -> Plan:
-        """How an operation is computed: as measured, else as :func:`default_plan` says."""
-        found = self.plans.get((operation, precision, shape))
-        return found or default_plan(operation, precision, shape, self.gpu.multiprocessors)
+class ConvolutionOperations(FirstLayerOperations, TensorConvolutionOperations):
+    """Implicit products of matrices, in fp32 or on tensor cores; connected layers are convolutions of single pixels."""
 
     def convolution_workspace(
         self,
@@ -38,10 +28,17 @@ class ConvolutionOperations(FirstLayerOperations):
         geometry: ConvolutionGeometry,
         training: bool,
     ) -> int:
-        """See :meth:`Backend.convolution_workspace`: the shares of the weight gradient."""
-        if not training or _is_depthwise(weights_shape, geometry):
+        """See :meth:`Backend.convolution_workspace`: shares of sums, and copies of the weights for tensor cores."""
+        if _is_depthwise(weights_shape, geometry):
             return 0
-        if FirstLayer.of(x_shape, out_shape, geometry) is not None:
+        is_first = FirstLayer.of(x_shape, out_shape, geometry) is not None
+        precision = self.convolution_precision(self.activation_dtype)
+        if precision != "fp32":
+            operations: Sequence[str] = OPERATIONS if training else OPERATIONS[:1]
+            if is_first:
+                operations = [name for name in operations if name == "backward_input"]
+            return self.tensor_workspace(precision, x_shape, weights_shape, out_shape, geometry, operations)
+        if not training or is_first:
             return 0
         shape = ConvolutionShape.of(tuple(x_shape), tuple(out_shape), geometry)
         splits = self.plan("backward_weights", "fp32", shape).splits
@@ -62,18 +59,48 @@ class ConvolutionOperations(FirstLayerOperations):
         positions = out.positions()[0]
         last = (scale, bias, KINDS[activation])
         if _is_depthwise(weights.shape, geometry):
-            grid, block, *_ = self.over_channels(out, by_four=False)
+            grid, block, by_four = self._over_both(out, x)
             self.launch(
-                "depthwise", "depthwise_forward", grid, block, x, weights, out, positions, *numbers, *last
+                "depthwise", "depthwise_forward", grid, block, x, weights, out, positions, *numbers, *last, by_four
             )
             return
         first = FirstLayer.of(x.shape, out.shape, geometry)
         if first is not None:
             self.first_layer_forward(first, x, weights, out, numbers, last)
             return
+        precision = self.convolution_precision(x.dtype)
+        if precision == "fp32" and x.dtype != weights.dtype:
+            with self._floats_for(out) as floats:
+                self.convolution_forward(self._floats_of(x), weights, floats, geometry, scale, bias, activation)
+            return
+        if precision != "fp32":
+            self.tensor_forward(precision, x, weights, out, geometry, numbers, scale, bias, activation)
+            return
         shape = ConvolutionShape.of(x.shape, out.shape, geometry)
         kernel, grid = self._kernel_and_grid("forward", shape, self.plan("forward", "fp32", shape))
         self.launch("convolution", kernel, grid, THREADS, x, weights, out, positions, *numbers, *last)
+
+    def convolution_residual_forward(
+        self,
+        x: DeviceArray,
+        weights: DeviceArray,
+        out: DeviceArray,
+        residual: DeviceArray,
+        geometry: ConvolutionGeometry,
+        scale: DeviceArray | None = None,
+        bias: DeviceArray | None = None,
+        activation: str = "linear",
+        after: str = "linear",
+    ) -> None:
+        """``out = after(activation(convolution(x, weights) * scale + bias) + residual)``, in one pass on tensor cores.
+
+        Arguments as in :meth:`Backend.convolution_forward`; residual (n, f, oh, ow) may be a view, and may be out.
+        """
+        precision = self.convolution_precision(x.dtype)
+        if precision == "fp32" or _is_depthwise(weights.shape, geometry):
+            raise ValueError("a convolution that adds a residual runs on tensor cores only")
+        numbers = _numbers(x, weights, out, geometry)
+        self.tensor_forward(precision, x, weights, out, geometry, numbers, scale, bias, activation, residual, after)
 
     def convolution_backward_input(
         self,
@@ -87,11 +114,19 @@ class ConvolutionOperations(FirstLayerOperations):
         numbers = _numbers(grad_x, weights, grad_out, geometry)
         pixels = grad_x.positions()[0]
         if _is_depthwise(weights.shape, geometry):
-            grid, block, *_ = self.over_channels(grad_x, by_four=False)
+            grid, block, by_four = self._over_both(grad_x, grad_out)
             self.launch(
                 "depthwise", "depthwise_backward_input", grid, block,
-                grad_out, weights, grad_x, pixels, *numbers, accumulate,
+                grad_out, weights, grad_x, pixels, *numbers, accumulate, by_four,
             )  # fmt: skip
+            return
+        precision = self.convolution_precision(grad_out.dtype)
+        if precision == "fp32" and grad_out.dtype != weights.dtype:
+            with self._floats_for(grad_x, accumulate) as floats:
+                self.convolution_backward_input(self._floats_of(grad_out), weights, floats, geometry, accumulate)
+            return
+        if precision != "fp32":
+            self.tensor_backward_input(precision, grad_out, weights, grad_x, geometry, numbers, accumulate)
             return
         shape = ConvolutionShape.of(grad_x.shape, grad_out.shape, geometry)
         kernel, grid = self._kernel_and_grid("backward_input", shape, self.plan("backward_input", "fp32", shape))
@@ -112,6 +147,13 @@ class ConvolutionOperations(FirstLayerOperations):
         if first is not None:
             self.first_layer_backward_weights(first, x, grad_out, grad_weights, numbers)
             return
+        precision = self.convolution_precision(x.dtype)
+        if precision == "fp32" and x.dtype != grad_weights.dtype:
+            x, grad_out = self._floats_of(x), self._floats_of(grad_out)
+            numbers = _numbers(x, grad_weights, grad_out, geometry)
+        if precision != "fp32":
+            self.tensor_backward_weights(precision, x, grad_out, grad_weights, geometry, numbers)
+            return
         shape = ConvolutionShape.of(x.shape, grad_out.shape, geometry)
         plan = self.plan("backward_weights", "fp32", shape)
         splits = plan.splits
@@ -121,10 +163,12 @@ class ConvolutionOperations(FirstLayerOperations):
             "convolution", kernel, grid, THREADS, x, grad_out, target, positions, *numbers, splits, geometry.groups
         )
         if splits > 1:
-            count = grad_weights.size
-            self.launch(
-                "convolution", "add_shares", self.blocks_for(count), THREADS, target, grad_weights, count, splits
-            )
+            self.add_shares(target, grad_weights, splits)
+
+    def _over_both(self, out: DeviceArray, read: DeviceArray) -> tuple[Any, Any, bool]:
+        """How to launch a kernel over the elements of one array that reads others of the same channels."""
+        grid, block, *_, by_four = self.over_channels(out, by_four=self.over_channels(read)[-1])
+        return grid, block, by_four
 
     def _depthwise_weights(
         self, x: DeviceArray, grad_out: DeviceArray, grad_weights: DeviceArray, positions: int, numbers: Sequence[int]
@@ -155,6 +199,21 @@ class ConvolutionOperations(FirstLayerOperations):
         with self.rows_to_write(grad_x, keep=accumulate) as target:
             rows = _pixels(self.rows_to_read(grad_out))
             self.convolution_backward_input(rows, _pixels(weights), _pixels(target), POINTWISE, accumulate)
+
+    # 16 bits on GPUs whose tensor cores are not used
+
+    def _floats_of(self, array: DeviceArray) -> DeviceArray:
+        """A copy in float32."""
+        floats = self.scratch(array.shape, self.dtype)
+        self.move(array, floats)
+        return floats
+
+    @contextmanager
+    def _floats_for(self, array: DeviceArray, keep: bool = False) -> Iterator[DeviceArray]:
+        """An array in float32 to write to, copied to another at the end; with ``keep`` it begins as the other."""
+        floats = self._floats_of(array) if keep else self.scratch(array.shape, self.dtype)
+        yield floats
+        self.move(floats, array)
 
     @staticmethod
     def _kernel_and_grid(operation: str, shape: ConvolutionShape, plan: Plan) -> tuple[str, tuple[int, int, int]]:

@@ -14,9 +14,6 @@ from darkpy.backends.base import ConvolutionGeometry
 
 OPERATIONS = ("forward", "backward_input", "backward_weights")
 
-#: How numbers are multiplied: exactly, or on tensor cores with 10, 10 and 7 bits of fraction.
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
-
 #: Terms of a sum that are worth adding up apart from the others.
 FEWEST_TERMS = 256
 
@@ -37,15 +34,38 @@ class Plan:
 
 
 class Tile(NamedTuple):
-    """Results of one block: m x n; how many blocks a multiprocessor holds at once."""
+    """What a block makes: m x n results, with so many threads; and how many blocks a multiprocessor holds at once."""
 
     m: int
     n: int
+    threads: int
     blocks: int
 
 
-#: The tiles that kernels exist for, by operation and kind of arithmetic, the largest first.
-EXACT_TILES = {"128x128": Tile(128, 128, 2), "64x64": Tile(64, 64, 4)}
+#: The tiles of the exact kernels (kernels/convolution.cu), the largest first.
+EXACT_TILES = {"128x128": Tile(128, 128, 256, 2), "64x64": Tile(64, 64, 256, 4)}
+
+_TENSOR_TILES = {
+    "256x128": Tile(256, 128, 256, 1),
+    "128x128": Tile(128, 128, 128, 2),
+    "128x64": Tile(128, 64, 128, 3),
+    "64x128": Tile(64, 128, 128, 3),
+    "64x64": Tile(64, 64, 128, 4),
+}
+
+#: The tiles of the kernels on tensor cores (kernels/tensor_*.cu), by operation.
+TENSOR_TILES = {
+    "forward": {name: tile for name, tile in _TENSOR_TILES.items() if name != "64x128"},
+    "backward_input": {name: tile for name, tile in _TENSOR_TILES.items() if name != "64x128"},
+    "backward_weights": {name: tile for name, tile in _TENSOR_TILES.items() if name != "128x64"},
+}
+
+#: Those of them that take arrays that cannot be copied 16 bytes at a time.
+TILES_FOR_ANY = ("128x64", "64x128", "64x64")
+
+#: Multiply-adds of a tensor core in the time that one element of an operand takes to reach shared memory. From
+#: datasheets, not measured: a multiprocessor does some 1024 a cycle and gets some 32 bytes of 16-bit elements.
+TRAFFIC = 64
 
 
 @dataclass(frozen=True)
@@ -95,34 +115,55 @@ class ConvolutionShape:
 def candidates(operation: str, precision: str, shape: ConvolutionShape, multiprocessors: int) -> list[Plan]:
     """Every plan that is worth measuring for a shape on a GPU of so many multiprocessors."""
     found = []
-    for name, tile in EXACT_TILES.items():
-        most = _most_splits(operation, shape, tile, multiprocessors)
+    for name, tile in tiles(operation, precision, shape).items():
+        most = _most_splits(operation, precision, shape, tile, multiprocessors)
         found += [Plan(name, splits) for splits in sorted({1, -(-most // 4), -(-most // 2), most})]
     return found
 
 
 def default_plan(operation: str, precision: str, shape: ConvolutionShape, multiprocessors: int) -> Plan:
-    """The plan for a shape that nobody has measured: the largest tile that fits and occupies the device."""
-    name = next((name for name, tile in EXACT_TILES.items() if _fits(operation, shape, tile, multiprocessors)), "64x64")
-    return Plan(name, _most_splits(operation, shape, EXACT_TILES[name], multiprocessors))
+    """The plan for a shape that nobody has measured: the one that should take the least time."""
+    plans = candidates(operation, precision, shape, multiprocessors)
+    return min(plans, key=lambda plan: _cost(operation, precision, shape, plan, multiprocessors))
 
 
-def _fits(operation: str, shape: ConvolutionShape, tile: Tile, multiprocessors: int) -> bool:
-    m, n, _ = shape.product(operation)
-    if operation == "backward_weights":  # splits occupy the device
-        return min(m, n) > tile.n // 2
-    return n > tile.n // 2 and _blocks(shape, operation, tile) >= multiprocessors
+def tiles(operation: str, precision: str, shape: ConvolutionShape) -> dict[str, Tile]:
+    """The tiles there are kernels for, by name."""
+    if precision == "fp32":
+        return EXACT_TILES
+    found = TENSOR_TILES[operation]
+    return found if shape.vectors else {name: found[name] for name in TILES_FOR_ANY if name in found}
 
 
-def _blocks(shape: ConvolutionShape, operation: str, tile: Tile) -> int:
+def _cost(operation: str, precision: str, shape: ConvolutionShape, plan: Plan, multiprocessors: int) -> float:
+    """Estimated time, in multiply-adds of one multiprocessor.
+
+    Blocks run in waves, as many at once as multiprocessors hold. Operands arrive and are multiplied K / splits
+    times, with a few steps more to begin and end; shares are written and read again.
+    """
+    tile = tiles(operation, precision, shape)[plan.kernel]
+    terms = shape.product(operation)[2] / _phases(operation, shape)
+    at_once = multiprocessors * tile.blocks
+    waves = -(-_blocks(operation, shape, tile) * plan.splits // at_once)
+    block = (terms / plan.splits + 64) * (tile.m * tile.n + TRAFFIC * (tile.m + tile.n))
+    shares = 4 * TRAFFIC * plan.splits * shape.results(operation) / multiprocessors if plan.splits > 1 else 0
+    return waves * tile.blocks * block + shares
+
+
+def _phases(operation: str, shape: ConvolutionShape) -> int:
+    """Into how many products with a part of the taps each the input gradient falls: see tensor_backward_input.cu."""
+    return shape.geometry.stride_y * shape.geometry.stride_x if operation == "backward_input" else 1
+
+
+def _blocks(operation: str, shape: ConvolutionShape, tile: Tile) -> int:
     m, n, _ = shape.product(operation)
     return -(-m // tile.m) * -(-n // tile.n) * shape.geometry.groups
 
 
-def _most_splits(operation: str, shape: ConvolutionShape, tile: Tile, multiprocessors: int) -> int:
-    """Parts that give every multiprocessor two blocks, if their sums are long and their shares small enough."""
-    if operation != "backward_weights":
+def _most_splits(operation: str, precision: str, shape: ConvolutionShape, tile: Tile, multiprocessors: int) -> int:
+    """Parts that occupy the device, if their sums are long and their shares small enough."""
+    if precision == "fp32" and operation != "backward_weights":
         return 1
     _, _, terms = shape.product(operation)
-    wanted = 2 * multiprocessors // _blocks(shape, operation, tile)
+    wanted = tile.blocks * multiprocessors // _blocks(operation, shape, tile)
     return max(1, min(wanted, terms // FEWEST_TERMS, MOST_SHARES // (4 * shape.results(operation))))

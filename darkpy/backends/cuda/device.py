@@ -43,6 +43,11 @@ class Gpu:
         """The newest CUDA version the installed driver runs, as ``12.4``."""
         return f"{self.driver_version // 1000}.{self.driver_version % 1000 // 10}"
 
+    @property
+    def has_tensor_cores(self) -> bool:
+        """Whether kernels/tensor_convolution.cuh can be used: with TF32, bfloat16 and asynchronous copies, sm_80."""
+        return int("".join(filter(str.isdigit, self.architecture))) >= 80
+
     def release(self, allocation: Any) -> None:
         """Give memory back, at once or when :meth:`collect` is called: Python may let go of an array in any thread."""
         self._released.append(allocation)

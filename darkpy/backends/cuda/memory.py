@@ -335,6 +335,7 @@ class MemoryOperations(Backend):
             count = len(signature.codes)
             raise KernelError(f"kernel {name} of {file}.cu takes {count} arguments, not {len(arguments)}")
         function = self.kernels.function(file, name, _element_of(signature, arguments, name))
+        self.kernels.allow_shared(function, shared)
         values = [_argument(argument, name) for argument in arguments]
         shape = (grid, 1) if isinstance(grid, int) else (*grid, 1)[: max(len(grid), 2)]
         threads = (block, 1, 1) if isinstance(block, int) else (*block, 1, 1)[:3]

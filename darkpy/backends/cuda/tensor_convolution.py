@@ -1,0 +1,196 @@
+"""Convolutions on tensor cores: kernels/tensor_forward.cu, tensor_backward_input.cu and tensor_backward_weights.cu.
+
+For arrays of 16-bit floats, and for float32 where the backend's precision is "tf32". Weights are float32 parameters; a
+copy of 16 bits is made in the workspace, anew for each operation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from darkpy.backends.base import ConvolutionGeometry
+from darkpy.backends.cuda.activations import KINDS
+from darkpy.backends.cuda.array import DeviceArray
+from darkpy.backends.cuda.batchnorm import BatchNormOperations
+from darkpy.backends.cuda.convolution_plans import TENSOR_TILES, ConvolutionShape, Plan, Tile, default_plan
+from darkpy.backends.cuda.memory import THREADS, workspace_bytes
+
+#: The precision of convolutions of arrays of a type, by NumPy's name, where it is not float32.
+PRECISION_OF = {"float16": "fp16", "bfloat16": "bf16"}
+
+#: Elements of 16-byte copies begin at multiples of this many bytes.
+VECTOR_BYTES = 16
+
+#: Bits of the kernels' argument `vectors`: what can be taken 16 bytes at a time. The first two are the operands.
+FIRST, SECOND, RESULT, RESIDUAL = 1, 2, 4, 8
+
+
+class TensorConvolutionOperations(BatchNormOperations):
+    """What convolutions are where they run on tensor cores.
+
+    Attributes:
+        plans: measured plans, by operation, precision and shape; they go before the default.
+    """
+
+    def __init__(self, index: int = 0, precision: str = "fp32") -> None:
+        super().__init__(index, precision)
+        self.plans: dict[tuple[str, str, ConvolutionShape], Plan] = {}
+
+    def plan(self, operation: str, precision: str, shape: ConvolutionShape) -> Plan:
+        """How an operation is computed: as measured, else as :func:`default_plan` says."""
+        found = self.plans.get((operation, precision, shape))
+        return found or default_plan(operation, precision, shape, self.gpu.multiprocessors)
+
+    def convolution_precision(self, dtype: Any) -> str:
+        """How convolutions of arrays of a type are computed; on GPUs before sm_80 always in float32."""
+        if not self.gpu.has_tensor_cores:
+            return "fp32"
+        return PRECISION_OF.get(dtype.name) or ("tf32" if self.precision == "tf32" else "fp32")
+
+    def tensor_workspace(
+        self, precision: str, x_shape: Sequence[int], weights_shape: Sequence[int], out_shape: Sequence[int],
+        geometry: ConvolutionGeometry, operations: Sequence[str],
+    ) -> int:  # fmt: skip
+        """Bytes of workspace for the shares of the sums and the weights' copy, whether arrays are aligned or not."""
+        needed = 0
+        for operation in operations:
+            copy = 0 if precision == "tf32" or operation == "backward_weights" else 2 * prod(weights_shape)
+            for vectors in (True, False):
+                shape = ConvolutionShape.of(tuple(x_shape), tuple(out_shape), geometry, vectors)
+                splits = self.plan(operation, precision, shape).splits
+                shares = 4 * splits * shape.results(operation) if splits > 1 else 0
+                needed = max(needed, workspace_bytes((copy,), (shares,), itemsize=1))
+        return needed
+
+    def tensor_forward(
+        self, precision: str, x: DeviceArray, weights: DeviceArray, out: DeviceArray, geometry: ConvolutionGeometry,
+        numbers: Sequence[int], scale: DeviceArray | None, bias: DeviceArray | None, activation: str,
+        residual: DeviceArray | None = None, after: str = "linear", statistics: DeviceArray | None = None,
+    ) -> None:  # fmt: skip
+        """``out = after(activation(convolution * scale + bias) + residual)``; see kernels/tensor_forward.cu.
+
+        statistics (tiles, 2, f), of :meth:`statistics_tiles`: needs a plan without splits.
+        """
+        positions, filters, out_stride = out.positions()
+        stride = 0 if residual is None else residual.positions()[2]
+        last = (scale, bias, KINDS[activation], residual, stride, KINDS[after])
+        channels, share = x.shape[1] // geometry.groups, filters // geometry.groups
+        vectors = FIRST * _in_vectors(x, channels) | RESULT * _in_vectors(out, share)
+        vectors |= RESIDUAL * (residual is not None and _in_vectors(residual, share))
+        shape, plan = self._plan_for("forward", precision, x, out, geometry, vectors & FIRST != 0)
+        shares, copy = self._shares_and_weights(shape, "forward", plan, weights, x.dtype)
+        vectors |= SECOND * _in_vectors(copy, channels)
+        self._launch_tiles(
+            "forward", shape, plan, vectors, 1,
+            x, copy, out, positions, *numbers, *last, statistics, shares, plan.splits, geometry.groups, vectors,
+        )  # fmt: skip
+        if shares is not None:
+            grid, block, *_, by_four = self.over_channels(*_given(out, residual))
+            self.launch(
+                "tensor_forward", "finish_forward", grid, block,
+                shares, out, out_stride, positions, filters, by_four, plan.splits, *last,
+            )  # fmt: skip
+
+    def tensor_backward_input(
+        self, precision: str, grad_out: DeviceArray, weights: DeviceArray, grad_x: DeviceArray,
+        geometry: ConvolutionGeometry, numbers: Sequence[int], accumulate: bool,
+    ) -> None:  # fmt: skip
+        """See :meth:`Backend.convolution_backward_input`."""
+        pixels, channels, x_stride = grad_x.positions()
+        share, filters = channels // geometry.groups, grad_out.shape[1] // geometry.groups
+        vectors = FIRST * _in_vectors(grad_out, filters) | RESULT * _in_vectors(grad_x, share)
+        shape, plan = self._plan_for("backward_input", precision, grad_x, grad_out, geometry, vectors & FIRST != 0)
+        shares, copy = self._shares_and_weights(shape, "backward_input", plan, weights, grad_out.dtype)
+        vectors |= SECOND * _in_vectors(copy, share)
+        self._launch_tiles(
+            "backward_input", shape, plan, vectors, geometry.stride_y * geometry.stride_x,
+            grad_out, copy, grad_x, grad_x.shape[0], *numbers, accumulate, shares, plan.splits, geometry.groups,
+            vectors,
+        )  # fmt: skip
+        if shares is not None:
+            grid, block, *_, by_four = self.over_channels(grad_x)
+            self.launch(
+                "tensor_backward_input", "finish_backward_input", grid, block,
+                shares, grad_x, x_stride, pixels, channels, by_four, plan.splits, accumulate,
+            )  # fmt: skip
+
+    def tensor_backward_weights(
+        self, precision: str, x: DeviceArray, grad_out: DeviceArray, grad_weights: DeviceArray,
+        geometry: ConvolutionGeometry, numbers: Sequence[int],
+    ) -> None:  # fmt: skip
+        """See :meth:`Backend.convolution_backward_weights`."""
+        positions, filters, _ = grad_out.positions()
+        channels, depth = x.shape[1] // geometry.groups, prod(grad_weights.shape[1:])
+        operands = FIRST * _in_vectors(grad_out, filters // geometry.groups) | SECOND * _in_vectors(x, channels)
+        shape, plan = self._plan_for("backward_weights", precision, x, grad_out, geometry, operands == FIRST | SECOND)
+        target = grad_weights if plan.splits == 1 else self.carve((plan.splits, grad_weights.size))[0]
+        vectors = operands | RESULT * (not depth % 4 and not target.address % VECTOR_BYTES)
+        self._launch_tiles(
+            "backward_weights", shape, plan, vectors, 1,
+            x, grad_out, target, positions, *numbers, plan.splits, geometry.groups, vectors,
+        )  # fmt: skip
+        if plan.splits > 1:
+            self.add_shares(target, grad_weights, plan.splits)
+
+    def add_shares(self, shares: DeviceArray, grad_weights: DeviceArray, splits: int) -> None:
+        """``grad_weights +=`` the sum of the splits' shares (splits, size)."""
+        count = grad_weights.size
+        self.launch(
+            "convolution", "add_shares", self.blocks_for(count), THREADS, shares, grad_weights, count, splits
+        )
+
+    def _plan_for(
+        self, operation: str, precision: str, x: DeviceArray, out: DeviceArray, geometry: ConvolutionGeometry,
+        vectors: bool,
+    ) -> tuple[ConvolutionShape, Plan]:  # fmt: skip
+        shape = ConvolutionShape.of(x.shape, out.shape, geometry, vectors)
+        return shape, self.plan(operation, precision, shape)
+
+    def _shares_and_weights(
+        self, shape: ConvolutionShape, operation: str, plan: Plan, weights: DeviceArray, dtype: Any
+    ) -> tuple[DeviceArray | None, DeviceArray]:
+        """Room for the splits' sums, if there are any, and the weights as elements of a type."""
+        room = plan.splits * shape.results(operation) if plan.splits > 1 else 0
+        copied = 0 if dtype == weights.dtype else weights.size
+        shares, copy = self.carve((4 * room,), (dtype.itemsize * copied,), dtype=np.uint8)
+        elements = weights
+        if copied:
+            elements = copy.view(dtype).reshape(weights.shape)
+            self.move(weights, elements)
+        return shares.view(np.float32) if room else None, elements
+
+    def _launch_tiles(
+        self, operation: str, shape: ConvolutionShape, plan: Plan, vectors: int, phases: int, *arguments: Any
+    ) -> None:
+        """A block for each tile, group, split and phase of the strides (of which the input gradient has several)."""
+        tile = TENSOR_TILES[operation][plan.kernel]
+        m, n, _ = shape.product(operation)
+        if phases > 1:  # of the first phase, which has the most pixels
+            g = shape.geometry
+            m = shape.batch * -(-shape.height // g.stride_y) * -(-shape.width // g.stride_x)
+        grid = (-(-m // tile.m) * -(-n // tile.n), 1, shape.geometry.groups * plan.splits * phases)
+        suffix = "" if vectors & (FIRST | SECOND) == FIRST | SECOND else "_any"
+        self.launch(
+            f"tensor_{operation}", f"{operation}_{plan.kernel}{suffix}", grid, tile.threads, *arguments,
+            shared=_shared_bytes(tile),
+        )  # fmt: skip
+
+
+def _given(*arrays: DeviceArray | None) -> list[DeviceArray]:
+    return [array for array in arrays if array is not None]
+
+
+def _shared_bytes(tile: Tile) -> int:
+    """Of the stages: see kernels/tensor_convolution.cuh."""
+    return 4 * 64 * (tile.m + tile.n)
+
+
+def _in_vectors(array: DeviceArray, channels: int) -> bool:
+    """Whether the channels of a group begin at multiples of 16 bytes, in every row and for every group."""
+    rows, _, stride = array.positions()
+    lengths = (channels, stride if rows > 1 else channels)
+    return not any(length * array.itemsize % VECTOR_BYTES for length in lengths) and not array.address % VECTOR_BYTES

@@ -1,0 +1,531 @@
+// Convolutions as products of matrices on tensor cores (sm_80 and newer): what the kernels of tensor_forward.cu,
+// tensor_backward_input.cu and tensor_backward_weights.cu are made of. M, N, K, A and B of each are those of
+// convolution.cu. Written over `element`: float (multiplied as TF32, 10 bits of fraction), half or bfloat16; sums are float.
+//
+// Tiles. A block makes BM x BN results, each of its warps WM x WN of them, made of mma results of 16 x 8. It goes along K
+// in steps of 64 bytes of elements (32 halves, 16 floats): for each step, BM of A's and BN of B's stretches of 64 bytes
+// are brought to shared memory, BM * BN * 64 / sizeof(element) multiply-adds made of them.
+//
+// Pipeline. Shared memory holds STAGES steps. While one is multiplied, cp.async brings the third after it: 16 bytes a
+// thread and instruction, past registers, zeros where a tap lies outside the picture. One barrier per step says both that
+// the next step has come and that everybody has left the stage that is filled next. Fragments are double as well: those
+// of the next 32 bytes along K are read before the present ones are multiplied.
+//
+// Shared memory of a stage: first A's tile, then B's, each in one of two forms, cut into chunks of 16 bytes.
+//   along K   row = place along M or N, 64 bytes of it:  chunk c of row r lies at 64 r + 16 (c ^ (r / 2 % 4))
+//   across    row = place along K, SIDE elements of it:  chunk c of row k lies at k SIDE sizeof(element) + 16 (c ^ s(k)),
+//             s(k) = k % 8 for 16-bit elements, 2 (k % 4) for floats
+// An operand lies along K if neighbours along K are neighbours in global memory, else across; so chunks are copied whole.
+// The exclusive-or lets the eight rows of a matrix that ldmatrix reads, and the 32 floats that a warp reads where ldmatrix
+// cannot transpose (it moves 16 bits), lie in different banks.
+//
+// Fragments: who holds what is said in tensor_core.cuh. A warp's 16 x 8 result (i, j) begins at row 16 i, column 8 j of
+// its part; a thread's four sums of it are those of c there.
+//
+// Epilogue. Each warp takes its results, 16 rows at a time, through shared memory, so that a lane gets 16 bytes of
+// neighbouring results: scale, bias, activation, a residual and statistics are computed there, and whole rows are written.
+#pragma once
+
+#include "convolution.cuh"
+#include "element.cuh"
+#include "elementwise.cuh"
+
+#if defined(HOSTCUDA) || __CUDA_ARCH__ >= 800
+#define ON_TENSOR_CORES(...) __VA_ARGS__
+#else
+// Older GPUs are never sent here.
+#define ON_TENSOR_CORES(...) __trap()
+#endif
+
+#if defined(HOSTCUDA) || __CUDA_ARCH__ >= 800
+
+#include "tensor_core.cuh"
+
+constexpr int STEP_BYTES = 64;                              // of a row of A, or a column of B, per step along K
+constexpr int BK = STEP_BYTES / sizeof(element);            // the same in elements
+constexpr int CHUNK = 16 / sizeof(element);                 // elements that are copied at once
+constexpr int MMA_BYTES = 32;                               // along K of one mma
+constexpr bool IS_FLOAT = sizeof(element) == 4;
+
+template <int BM_, int BN_, int WARPS_M_, int WARPS_N_, int STAGES_ = 4> struct Tile {
+    static constexpr int BM = BM_, BN = BN_, STAGES = STAGES_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_;
+    static constexpr int THREADS = 32 * WARPS_M * WARPS_N, WM = BM / WARPS_M, WN = BN / WARPS_N;
+    static constexpr int A_BYTES = BM * STEP_BYTES, STAGE_BYTES = (BM + BN) * STEP_BYTES;
+    // Of one warp in the epilogue: 16 rows of floats, a few more so that rows begin in different banks.
+    static constexpr int LINE = WN + 8, STAGING = 16 * LINE;
+    static_assert(WM % 16 == 0 && WN % 16 == 0);
+    static_assert(4 * STAGING * WARPS_M * WARPS_N <= STAGES * STAGE_BYTES);
+    __device__ static int warp_m() { return threadIdx.x / 32 / WARPS_N; }
+    __device__ static int warp_n() { return threadIdx.x / 32 % WARPS_N; }
+};
+
+// What the kernels are named after; four stages of the largest are 96 KB, which every GPU from sm_80 on has.
+using Tile256x128 = Tile<256, 128, 4, 2>;
+using Tile128x128 = Tile<128, 128, 2, 2>;
+using Tile128x64 = Tile<128, 64, 2, 2>;
+using Tile64x128 = Tile<64, 128, 2, 2>;
+using Tile64x64 = Tile<64, 64, 2, 2>;
+
+// --- Numbers with three digits: a tap's row, its column and a channel; a picture, a row and a column.
+
+struct Digits {
+    int high, middle, low;
+};
+
+struct Radix {
+    int middle, low;
+    __device__ __forceinline__ Digits digits(int number) const {
+        const int rest = number / low, high = rest / middle;
+        return {high, rest - high * middle, number - rest * low};
+    }
+    // Add what has been divided before.
+    __device__ __forceinline__ void add(Digits& to, const Digits& step) const {
+        to.low += step.low;
+        to.middle += step.middle;
+        to.high += step.high;
+        if (to.low >= low) to.low -= low, to.middle++;
+        if (to.middle >= middle) to.middle -= middle, to.high++;
+    }
+    __device__ __forceinline__ void add_one(Digits& to) const {
+        if (++to.low < low) return;
+        to.low = 0;
+        if (++to.middle < middle) return;
+        to.middle = 0;
+        to.high++;
+    }
+};
+
+// --- Bringing operands to shared memory.
+
+// Which chunks of a tile of SIDE rows or columns a thread brings, and where they lie.
+template <class T, int SIDE, bool ALONG_K_> struct Share {
+    static constexpr bool ALONG_K = ALONG_K_;
+    static constexpr int ACROSS = ALONG_K ? STEP_BYTES / 16 : SIDE / CHUNK;
+    static constexpr int DOWN = T::THREADS / ACROSS;
+    static constexpr int COUNT = (ALONG_K ? SIDE : BK) / DOWN;
+    static_assert(T::THREADS % ACROSS == 0 && COUNT >= 1 && COUNT * DOWN == (ALONG_K ? SIDE : BK));
+    __device__ static __forceinline__ int row(int i) { return threadIdx.x / ACROSS + i * DOWN; }
+    __device__ static __forceinline__ int chunk() { return threadIdx.x % ACROSS; }
+    __device__ static __forceinline__ int place(int row, int chunk) {
+        if constexpr (ALONG_K) return row * STEP_BYTES + ((chunk ^ (row / 2 % 4)) << 4);
+        return row * SIDE * (int)sizeof(element) + ((chunk ^ (IS_FLOAT ? row % 4 * 2 : row % 8)) << 4);
+    }
+};
+
+struct alignas(16) Chunk {
+    element values[CHUNK];
+};
+
+// 16 bytes on their way from global memory, or zeros. `anywhere` is an address that may be read from.
+__device__ __forceinline__ void bring(char* shared, const element* from, bool exists, const element* anywhere) {
+    copy_async(shared, exists ? from : anywhere, exists ? 16 : 0);
+}
+
+// In all that follow: begin(first, k) says which rows of M or N, and where along K; fetch(tile) brings a step and goes on
+// to the next. VECTORS: chunks are aligned in global memory; else whether they are is told by `vectors`, and they are
+// gathered element by element if not.
+
+// The taps of a kernel that meet a picture: (count_y, count_x) of them, the first with a distance of (y, x) from the
+// corner and the number `tap` among the weights, the others further by the steps.
+struct Taps {
+    int count_y, count_x, y, x, y_step, x_step, tap, tap_step_y, tap_step_x;
+    __device__ int depth(int channels) const { return count_y * count_x * channels; }
+};
+
+// A corner of a patch: the position of the first tap at a distance of 0, and the row of the source that would be.
+struct Corner {
+    int row, y, x;
+};
+
+constexpr int NOWHERE = -(1 << 28);
+
+// Positions times taps and channels, along K: patches of a picture under the kernel.
+template <class T, int SIDE, bool VECTORS> struct Patches : Share<T, SIDE, true> {
+    using S = Share<T, SIDE, true>;
+    const element* source;
+    int stride, height, width;
+    Taps taps;
+    Radix radix;  // a tap's row, its column, a channel
+    int vectors;
+    Corner corners[S::COUNT];
+    Digits at, step;
+
+    // corner(m): the corner of the m-th row.
+    template <class CornerOf> __device__ void begin(int first, int k, CornerOf corner) {
+#pragma unroll
+        for (int i = 0; i < S::COUNT; i++) corners[i] = corner(first + S::row(i));
+        at = radix.digits(k + S::chunk() * CHUNK);
+        step = radix.digits(BK);
+    }
+    // Where row i finds a tap, if it lies in the picture.
+    __device__ __forceinline__ bool find(const Corner& corner, const Digits& digits, const element*& from) const {
+        const int dy = taps.y + digits.high * taps.y_step, dx = taps.x + digits.middle * taps.x_step;
+        from = source + (long long)(corner.row + dy * width + dx) * stride + digits.low;
+        return digits.high < taps.count_y && (unsigned)(corner.y + dy) < (unsigned)height &&
+               (unsigned)(corner.x + dx) < (unsigned)width;
+    }
+    __device__ __forceinline__ void fetch(char* tile) {
+        if (VECTORS || vectors) {
+#pragma unroll
+            for (int i = 0; i < S::COUNT; i++) {
+                const element* from;
+                const bool exists = find(corners[i], at, from);
+                bring(tile + S::place(S::row(i), S::chunk()), from, exists, source);
+            }
+        } else {
+#pragma unroll
+            for (int i = 0; i < S::COUNT; i++) {
+                Chunk chunk;
+                Digits digits = at;
+#pragma unroll
+                for (int e = 0; e < CHUNK; e++) {
+                    const element* from;
+                    chunk.values[e] = find(corners[i], digits, from) ? *from : rounded<element>(0);
+                    radix.add_one(digits);
+                }
+                *reinterpret_cast<Chunk*>(tile + S::place(S::row(i), S::chunk())) = chunk;
+            }
+        }
+        radix.add(at, step);
+    }
+};
+
+// Rows of a matrix along K, as they lie in memory.
+template <class T, int SIDE, bool VECTORS> struct Rows : Share<T, SIDE, true> {
+    using S = Share<T, SIDE, true>;
+    const element* matrix;
+    int count, length;  // of rows, and of each
+    int vectors;
+    int first, k;
+
+    __device__ void begin(int first_, int k_) { first = first_, k = k_ + S::chunk() * CHUNK; }
+    __device__ __forceinline__ void fetch(char* tile) {
+#pragma unroll
+        for (int i = 0; i < S::COUNT; i++) {
+            const int row = first + S::row(i);
+            const element* from = matrix + (long long)row * length + k;
+            char* to = tile + S::place(S::row(i), S::chunk());
+            if (VECTORS || vectors) {
+                bring(to, from, row < count && k < length, matrix);
+            } else {
+                Chunk chunk;
+#pragma unroll
+                for (int e = 0; e < CHUNK; e++) chunk.values[e] = row < count && k + e < length ? from[e] : rounded<element>(0);
+                *reinterpret_cast<Chunk*>(to) = chunk;
+            }
+        }
+        k += BK;
+    }
+};
+
+// Some neighbours of a row of `length`, of which there may be fewer than a chunk has.
+template <bool VECTORS>
+__device__ __forceinline__ void bring_across(char* to, const element* from, int column, int length, bool exists, int vectors,
+                                             const element* anywhere) {
+    if (VECTORS || vectors) {
+        bring(to, from, exists && column < length, anywhere);
+    } else {
+        Chunk chunk;
+#pragma unroll
+        for (int e = 0; e < CHUNK; e++) chunk.values[e] = exists && column + e < length ? from[e] : rounded<element>(0);
+        *reinterpret_cast<Chunk*>(to) = chunk;
+    }
+}
+
+// Taps and filters times channels, across: the weights (filters, size * size, channels) as the input gradient reads them.
+template <class T, int SIDE, bool VECTORS> struct Backwards : Share<T, SIDE, false> {
+    using S = Share<T, SIDE, false>;
+    const element* weights;
+    int channels, all_taps;
+    Taps taps;
+    Radix radix;  // a tap's row, its column, a filter
+    int vectors;
+    int channel;
+    Digits at[S::COUNT], step;
+
+    __device__ void begin(int first, int k) {
+        channel = first + S::chunk() * CHUNK;
+#pragma unroll
+        for (int i = 0; i < S::COUNT; i++) at[i] = radix.digits(k + S::row(i));
+        step = radix.digits(BK);
+    }
+    __device__ __forceinline__ void fetch(char* tile) {
+#pragma unroll
+        for (int i = 0; i < S::COUNT; i++) {
+            const int tap = taps.tap + at[i].high * taps.tap_step_y + at[i].middle * taps.tap_step_x;
+            const element* from = weights + ((long long)at[i].low * all_taps + tap) * channels + channel;
+            bring_across<VECTORS>(tile + S::place(S::row(i), S::chunk()), from, channel, channels,
+                                  at[i].high < taps.count_y, vectors, weights);
+            radix.add(at[i], step);
+        }
+    }
+};
+
+// Positions times filters, across: the gradient of the output.
+template <class T, int SIDE, bool VECTORS> struct Gradients : Share<T, SIDE, false> {
+    using S = Share<T, SIDE, false>;
+    const element* grad_out;
+    long long stride;
+    int filters, last;  // position
+    int vectors;
+    int filter, position;
+
+    __device__ void begin(int first, int k) { filter = first + S::chunk() * CHUNK, position = k; }
+    __device__ __forceinline__ void fetch(char* tile) {
+#pragma unroll
+        for (int i = 0; i < S::COUNT; i++) {
+            const int k = position + S::row(i);
+            bring_across<VECTORS>(tile + S::place(S::row(i), S::chunk()), grad_out + k * stride + filter, filter, filters,
+                                  k < last, vectors, grad_out);
+        }
+        position += BK;
+    }
+};
+
+// Positions times taps and channels, across: pixels under the taps.
+template <class T, int SIDE, bool VECTORS> struct PixelsUnderTaps : Share<T, SIDE, false> {
+    using S = Share<T, SIDE, false>;
+    const element* x;
+    Convolution s;
+    Radix radix;  // a picture, a row and a column of the output
+    int last;     // position
+    int vectors;
+    int position;
+    Digits tap, at[S::COUNT], step;  // tap: its row, its column, a channel
+
+    __device__ void begin(int first, int k) {
+        tap = Radix{s.size, s.channels}.digits(first + S::chunk() * CHUNK);
+        position = k;
+#pragma unroll
+        for (int i = 0; i < S::COUNT; i++) at[i] = radix.digits(k + S::row(i));
+        step = radix.digits(BK);
+    }
+    __device__ __forceinline__ bool find(const Digits& place, const Digits& tap, const element*& from) const {
+        const int y = place.middle * s.stride_y - s.padding + tap.high * s.dilation;
+        const int column = place.low * s.stride_x - s.padding + tap.middle * s.dilation;
+        from = x + ((long long)place.high * s.height + y) * s.width * s.x_stride + column * s.x_stride + tap.low;
+        return tap.high < s.size && (unsigned)y < (unsigned)s.height && (unsigned)column < (unsigned)s.width;
+    }
+    __device__ __forceinline__ void fetch(char* tile) {
+#pragma unroll
+        for (int i = 0; i < S::COUNT; i++) {
+            const bool exists = position + S::row(i) < last;
+            char* to = tile + S::place(S::row(i), S::chunk());
+            const element* from;
+            if (VECTORS || vectors) {
+                bring(to, from, find(at[i], tap, from) && exists, x);
+            } else {
+                Chunk chunk;
+                Digits digits = tap;
+#pragma unroll
+                for (int e = 0; e < CHUNK; e++) {
+                    chunk.values[e] = find(at[i], digits, from) && exists ? *from : rounded<element>(0);
+                    Radix{s.size, s.channels}.add_one(digits);
+                }
+                *reinterpret_cast<Chunk*>(to) = chunk;
+            }
+            radix.add(at[i], step);
+        }
+        position += BK;
+    }
+};
+
+// --- Fragments.
+
+__device__ __forceinline__ float float_at(const char* address) { return *reinterpret_cast<const float*>(address); }
+
+// The 16 rows of A from `row` on, 32 bytes along K.
+template <class S> __device__ __forceinline__ void load_a(unsigned (&a)[4], const char* tile, int row, int step) {
+    const int lane = threadIdx.x % 32, matrix = lane / 8, r = lane % 8;
+    if constexpr (S::ALONG_K) {
+        load_matrices(a, tile + S::place(row + matrix % 2 * 8 + r, step * 2 + matrix / 2));
+    } else if constexpr (!IS_FLOAT) {
+        load_matrices(a, tile + S::place(step * 16 + matrix / 2 * 8 + r, row / CHUNK + matrix % 2), true);
+    } else {
+        const int g = lane / 4, t = lane % 4;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int m = row + g + i % 2 * 8;
+            a[i] = __float_as_uint(float_at(tile + S::place(step * 8 + t + i / 2 * 4, m / CHUNK) + m % CHUNK * 4));
+        }
+    }
+}
+
+// The 16 columns of B from `column` on: two fragments of 8.
+template <class S> __device__ __forceinline__ void load_b(unsigned (&b)[4], const char* tile, int column, int step) {
+    const int lane = threadIdx.x % 32, matrix = lane / 8, r = lane % 8;
+    if constexpr (S::ALONG_K) {
+        load_matrices(b, tile + S::place(column + matrix / 2 * 8 + r, step * 2 + matrix % 2));
+    } else if constexpr (!IS_FLOAT) {
+        load_matrices(b, tile + S::place(step * 16 + matrix % 2 * 8 + r, column / CHUNK + matrix / 2), true);
+    } else {
+        const int g = lane / 4, t = lane % 4;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int n = column + g + i / 2 * 8;
+            b[i] = __float_as_uint(float_at(tile + S::place(step * 8 + t + i % 2 * 4, n / CHUNK) + n % CHUNK * 4));
+        }
+    }
+}
+
+// What tensor cores do to floats by themselves is to cut them off; rounded, the errors have no sign in common.
+__device__ __forceinline__ void round_fragment(unsigned (&fragment)[4]) {
+    if constexpr (IS_FLOAT) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) fragment[i] = to_tf32(__uint_as_float(fragment[i]));
+    }
+}
+
+__device__ __forceinline__ void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], float) {
+    mma_tf32(c, a, b);
+}
+__device__ __forceinline__ void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], __half) {
+    mma_f16(c, a, b);
+}
+__device__ __forceinline__ void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], __nv_bfloat16) {
+    mma_bf16(c, a, b);
+}
+
+// A warp's fragments of 32 bytes along K, and its results.
+template <class T> struct Fragments {
+    unsigned a[T::WM / 16][4], b[T::WN / 16][4];
+
+    template <class A, class B> __device__ __forceinline__ void load(const char* stage, int step) {
+#pragma unroll
+        for (int i = 0; i < T::WM / 16; i++) load_a<typename A::S>(a[i], stage, T::warp_m() * T::WM + i * 16, step);
+#pragma unroll
+        for (int j = 0; j < T::WN / 16; j++) load_b<typename B::S>(b[j], stage + T::A_BYTES, T::warp_n() * T::WN + j * 16, step);
+    }
+    __device__ __forceinline__ void multiply(float (&sums)[T::WM / 16][T::WN / 8][4]) {
+#pragma unroll
+        for (int i = 0; i < T::WM / 16; i++) round_fragment(a[i]);
+#pragma unroll
+        for (int j = 0; j < T::WN / 16; j++) round_fragment(b[j]);
+#pragma unroll
+        for (int i = 0; i < T::WM / 16; i++)
+#pragma unroll
+            for (int j = 0; j < T::WN / 8; j++) {
+                const unsigned pair[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]};
+                multiply_add(sums[i][j], a[i], pair, element());
+            }
+    }
+};
+
+template <class T> using Sums = float[T::WM / 16][T::WN / 8][4];
+
+// --- The product: `steps` steps along K from where a and b have begun.
+
+template <class T, class A, class B>
+__device__ __forceinline__ void multiply(A& a, B& b, int steps, char* shared, Sums<T>& sums) {
+    constexpr int MULTIPLICATIONS = STEP_BYTES / MMA_BYTES;
+#pragma unroll
+    for (int stage = 0; stage < T::STAGES - 1; stage++) {
+        if (stage < steps) {
+            a.fetch(shared + stage * T::STAGE_BYTES);
+            b.fetch(shared + stage * T::STAGE_BYTES + T::A_BYTES);
+        }
+        commit_copies();
+    }
+    wait_for_copies<T::STAGES - 2>();
+    __syncthreads();
+    Fragments<T> fragments[2];
+    int reading = 0, filling = T::STAGES - 1;
+    if (steps > 0) fragments[0].template load<A, B>(shared, 0);
+    for (int step = 0; step < steps; step++) {
+#pragma unroll
+        for (int i = 0; i < MULTIPLICATIONS; i++) {
+            if (i == 0) {
+                if (step + T::STAGES - 1 < steps) {
+                    a.fetch(shared + filling * T::STAGE_BYTES);
+                    b.fetch(shared + filling * T::STAGE_BYTES + T::A_BYTES);
+                }
+                commit_copies();
+                filling = filling + 1 == T::STAGES ? 0 : filling + 1;
+            }
+            if (i + 1 < MULTIPLICATIONS) {
+                fragments[(i + 1) % 2].template load<A, B>(shared + reading * T::STAGE_BYTES, i + 1);
+            } else {
+                wait_for_copies<T::STAGES - 2>();
+                __syncthreads();
+                reading = reading + 1 == T::STAGES ? 0 : reading + 1;
+                if (step + 1 < steps) fragments[0].template load<A, B>(shared + reading * T::STAGE_BYTES, 0);
+            }
+            fragments[i % 2].multiply(sums);
+        }
+    }
+    static_assert(MULTIPLICATIONS % 2 == 0);
+}
+
+// --- The results.
+
+// How a warp's lanes share its results in the epilogue: each takes WIDTH neighbours of every ROWS-th row.
+template <class T, int WIDTH_> struct Lanes {
+    static constexpr int WIDTH = WIDTH_, ACROSS = T::WN / WIDTH, ROWS = 32 / ACROSS;
+    static_assert(32 % ACROSS == 0 && 16 % ROWS == 0);
+    // The first of the lane's columns within the block's tile, and its first row within a group of 16.
+    __device__ static int column() { return T::warp_n() * T::WN + threadIdx.x % ACROSS * WIDTH; }
+    __device__ static int row() { return threadIdx.x % 32 / ACROSS; }
+};
+
+// Calls emit(m, values) for WIDTH neighbours of row m of the block's tile, in columns L::column() and on.
+template <class T, class L, class Emit> __device__ __forceinline__ void emit_rows(const Sums<T>& sums, char* shared, Emit emit) {
+    wait_for_copies<0>();
+    __syncthreads();
+    float* staging = reinterpret_cast<float*>(shared) + threadIdx.x / 32 * T::STAGING;
+    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+#pragma unroll
+    for (int i = 0; i < T::WM / 16; i++) {
+        __syncwarp();
+#pragma unroll
+        for (int j = 0; j < T::WN / 8; j++) {
+            *reinterpret_cast<float2*>(staging + g * T::LINE + j * 8 + t * 2) = make_float2(sums[i][j][0], sums[i][j][1]);
+            *reinterpret_cast<float2*>(staging + (g + 8) * T::LINE + j * 8 + t * 2) = make_float2(sums[i][j][2], sums[i][j][3]);
+        }
+        __syncwarp();
+#pragma unroll
+        for (int pass = 0; pass < 16 / L::ROWS; pass++) {
+            const int row = L::row() + pass * L::ROWS;
+            float values[L::WIDTH];
+#pragma unroll
+            for (int e = 0; e < L::WIDTH; e += 4) {
+                const auto four = load(staging + row * T::LINE + threadIdx.x % L::ACROSS * L::WIDTH + e, Width<4>());
+                values[e] = four[0], values[e + 1] = four[1], values[e + 2] = four[2], values[e + 3] = four[3];
+            }
+            emit(T::warp_m() * T::WM + i * 16 + row, values);
+        }
+    }
+}
+
+// Neighbours in a row of which `count` exist, from and to memory.
+template <class Number, int WIDTH>
+__device__ __forceinline__ void read_row(float (&values)[WIDTH], const Number* from, int count, bool vectors) {
+    if (vectors && count >= WIDTH) {
+        struct alignas(sizeof(Number) * WIDTH > 16 ? 16 : sizeof(Number) * WIDTH) Group {
+            Number v[WIDTH];
+        };
+        const Group group = *reinterpret_cast<const Group*>(from);
+#pragma unroll
+        for (int e = 0; e < WIDTH; e++) values[e] = to_float(group.v[e]);
+    } else {
+#pragma unroll
+        for (int e = 0; e < WIDTH; e++) values[e] = e < count ? to_float(from[e]) : 0;
+    }
+}
+
+template <class Number, int WIDTH>
+__device__ __forceinline__ void write_row(Number* to, const float (&values)[WIDTH], int count, bool vectors) {
+    if (vectors && count >= WIDTH) {
+        struct alignas(sizeof(Number) * WIDTH > 16 ? 16 : sizeof(Number) * WIDTH) Group {
+            Number v[WIDTH];
+        } group;
+#pragma unroll
+        for (int e = 0; e < WIDTH; e++) group.v[e] = rounded<Number>(values[e]);
+        *reinterpret_cast<Group*>(to) = group;
+    } else {
+#pragma unroll
+        for (int e = 0; e < WIDTH; e++)
+            if (e < count) to[e] = rounded<Number>(values[e]);
+    }
+}
+
+#endif

@@ -1,0 +1,256 @@
+// Convolution on tensor cores: out = after(activation(convolution(x, weights) * scale + bias) + residual), and on the way
+// the statistics of out that batch normalisation wants.
+//
+// x (n, h, w, c), weights (f, size, size, c), out and residual (n, oh, ow, f): `element`, rows of neighbouring channels;
+// scale, bias (f,): float or null. M = positions of the output, N = filters, K = taps times channels, a group each; both
+// operands lie along K. How it is done: tensor_convolution.cuh.
+//
+// 2 M N K flops. x, weights and residual are read and out is written once if the caches keep what tiles share: a tile
+// of BM x BN reads (BM + BN) K elements for 2 BM BN K flops, 64 flops a byte for 128 x 128 of 16 bits, 85 for 256 x 128. An
+// H200's datasheet has 989 dense TFLOP/s for 16 bits (half of it for TF32) and 4.8 TB/s: 206 flops for every byte from
+// memory, which 3 x 3 convolutions of 64 channels and more exceed (their x stays in the 50 MB L2 between taps and tiles)
+// and 1 x 1 convolutions of less than some 400 channels do not: those are bound by memory.
+//
+// Versions, with their share of the limit: mma.sync, four stages of cp.async, fragments read ahead; tiles 256x128, 128x128,
+// 128x64, 64x64: not measured yet. (wgmma, which alone reaches an H200's full rate, is not used yet.)
+#include "activations.cuh"
+#include "tensor_convolution.cuh"
+
+#if defined(HOSTCUDA) || __CUDA_ARCH__ >= 800
+
+// Called, not copied, for each of a thread's results: most of its twenty cases are not taken.
+__device__ __noinline__ float activate_rarely(int kind, float value) { return activate(kind, value); }
+
+__device__ __forceinline__ float activate_result(int kind, float value) {
+    if (kind == LINEAR) return value;
+    if (kind == LEAKY) return value > 0 ? value : 0.1f * value;
+    if (kind == RELU) return value < 0 ? 0 : value;
+    return activate_rarely(kind, value);
+}
+
+// What is done with the convolution's results.
+struct Epilogue {
+    const float *scale, *bias;  // of the group's first filter, or null
+    int kind;
+    const element* residual;
+    long long residual_stride;
+    int after;  // activation of the sum
+};
+
+// Mean, and sum of the squared distances to it, of a column's results so far, added up about the first of them.
+template <int WIDTH> struct Statistics {
+    int count = 0;
+    float shift[WIDTH], sum[WIDTH], squares[WIDTH];
+
+    __device__ __forceinline__ void add(const float (&values)[WIDTH]) {
+#pragma unroll
+        for (int e = 0; e < WIDTH; e++) {
+            if (count == 0) shift[e] = values[e], sum[e] = squares[e] = 0;
+            const float d = values[e] - shift[e];
+            sum[e] += d;
+            squares[e] += d * d;
+        }
+        count++;
+    }
+    __device__ __forceinline__ void finish() {
+#pragma unroll
+        for (int e = 0; e < WIDTH; e++) {
+            shift[e] = count ? shift[e] + sum[e] / count : 0;
+            squares[e] = count ? fmaxf(squares[e] - sum[e] * sum[e] / count, 0) : 0;
+        }
+    }
+};
+
+struct Moments {
+    float count, mean, squares;
+};
+
+// Of two sets of results together (Chan, Golub and LeVeque 1979).
+__device__ __forceinline__ Moments join(const Moments& a, const Moments& b) {
+    const float count = a.count + b.count, distance = b.mean - a.mean;
+    if (b.count == 0) return a;
+    return {count, a.mean + distance * (b.count / count), a.squares + b.squares + distance * distance * (a.count * b.count / count)};
+}
+
+// Mean and squares of each of the tile's columns, of which `count` exist, `channels` apart. All threads must call it.
+template <class T, class L>
+__device__ void write_statistics(Statistics<L::WIDTH>& lane_sums, char* shared, float* statistics, int count, int channels) {
+    lane_sums.finish();
+    __syncthreads();  // the warps' stagings are read no more
+    Moments(*of_warps)[T::BN] = reinterpret_cast<Moments(*)[T::BN]>(shared);
+    static_assert(sizeof(Moments) * T::BN * T::WARPS_M <= T::STAGES * T::STAGE_BYTES);
+#pragma unroll
+    for (int e = 0; e < L::WIDTH; e++) {
+        Moments mine = {(float)lane_sums.count, lane_sums.shift[e], lane_sums.squares[e]};
+#pragma unroll
+        for (int step = L::ACROSS; step < 32; step *= 2) {
+            const Moments other = {__shfl_xor_sync(0xffffffffu, mine.count, step), __shfl_xor_sync(0xffffffffu, mine.mean, step),
+                                   __shfl_xor_sync(0xffffffffu, mine.squares, step)};
+            mine = join(mine, other);
+        }
+        if (threadIdx.x % 32 < L::ACROSS) of_warps[T::warp_m()][L::column() + e] = mine;
+    }
+    __syncthreads();
+    for (int column = threadIdx.x; column < T::BN; column += T::THREADS) {
+        Moments all = of_warps[0][column];
+        for (int warp = 1; warp < T::WARPS_M; warp++) all = join(all, of_warps[warp][column]);
+        if (column < count) statistics[column] = all.mean, statistics[channels + column] = all.squares;
+    }
+}
+
+// What of the arrays can be read and written 16 bytes at a time.
+enum Vectors { X_VECTORS = 1, WEIGHTS_VECTORS = 2, OUT_VECTORS = 4, RESIDUAL_VECTORS = 8 };
+
+// blockIdx.x: tile along M times tiles along N + tile along N, so that neighbours share x; blockIdx.z: group * splits +
+// split. shares (splits, positions, all filters): each split stores its sums there, and finish_forward does the rest.
+template <class T, bool VECTORS>
+__device__ __forceinline__ void forward(const element* x, const element* weights, element* out, int positions,
+                                        const Convolution& s, Epilogue last, float* statistics, float* shares, int splits,
+                                        int groups, int vectors) {
+    extern __shared__ __align__(128) char shared[];
+    const int group = blockIdx.z / splits, split = blockIdx.z - group * splits, first_filter = group * s.filters;
+    const int tiles_n = (s.filters + T::BN - 1) / T::BN, tile_m = blockIdx.x / tiles_n;
+    const int first_m = tile_m * T::BM, first_n = (blockIdx.x - tile_m * tiles_n) * T::BN;
+    const int depth = s.size * s.size * s.channels, all_steps = (depth + BK - 1) / BK;
+    const int most = (all_steps + splits - 1) / splits, first = split * most, steps = min(most, all_steps - first);
+
+    const Taps taps = {s.size, s.size, 0, 0, s.dilation, s.dilation, 0, s.size, 1};
+    Patches<T, T::BM, VECTORS> a = {{}, x + group * s.channels, (int)s.x_stride, s.height, s.width, taps,
+                                    {s.size, s.channels}, vectors & X_VECTORS};
+    Rows<T, T::BN, VECTORS> b = {{}, weights + (long long)first_filter * depth, s.filters, depth, vectors & WEIGHTS_VECTORS};
+    a.begin(first_m, first * BK, [&](int m) {
+        if (m >= positions) return Corner{0, NOWHERE, NOWHERE};
+        const int line = m / s.out_width, picture = line / s.out_height;
+        const int y = (line - picture * s.out_height) * s.stride_y - s.padding;
+        const int column = (m - line * s.out_width) * s.stride_x - s.padding;
+        return Corner{(picture * s.height + y) * s.width + column, y, column};
+    });
+    b.begin(first_n, first * BK);
+    Sums<T> sums = {};
+    multiply<T>(a, b, steps, shared, sums);
+
+    using L = Lanes<T, CHUNK>;
+    const int n = first_n + L::column(), count = s.filters - n, channel = first_filter + n;
+    if (shares) {
+        const int channels = groups * s.filters;
+        emit_rows<T, L>(sums, shared, [&](int row, float(&values)[CHUNK]) {
+            const long long m = first_m + row;
+            if (m < positions) write_row(shares + (split * (long long)positions + m) * channels + channel, values, count, false);
+        });
+        return;
+    }
+    float scale[CHUNK], bias[CHUNK];
+#pragma unroll
+    for (int e = 0; e < CHUNK; e++) {
+        scale[e] = last.scale && e < count ? last.scale[channel + e] : 1;
+        bias[e] = last.bias && e < count ? last.bias[channel + e] : 0;
+    }
+    Statistics<CHUNK> lane_sums;
+    emit_rows<T, L>(sums, shared, [&](int row, float(&values)[CHUNK]) {
+        const int m = first_m + row;
+        if (m >= positions || count <= 0) return;
+#pragma unroll
+        for (int e = 0; e < CHUNK; e++) values[e] = activate_result(last.kind, values[e] * scale[e] + bias[e]);
+        if (last.residual) {
+            float residual[CHUNK];
+            read_row(residual, last.residual + m * last.residual_stride + channel, count, vectors & RESIDUAL_VECTORS);
+#pragma unroll
+            for (int e = 0; e < CHUNK; e++) values[e] = activate_result(last.after, values[e] + residual[e]);
+        }
+        if (statistics) {
+#pragma unroll
+            for (int e = 0; e < CHUNK; e++) values[e] = to_float(rounded<element>(values[e]));
+            lane_sums.add(values);
+        }
+        write_row(out + m * s.out_stride + channel, values, count, vectors & OUT_VECTORS);
+    });
+    if (statistics) {
+        const int channels = groups * s.filters, column = first_filter + first_n;
+        write_statistics<T, L>(lane_sums, shared, statistics + 2ll * tile_m * channels + column, s.filters - first_n, channels);
+    }
+}
+
+#endif
+
+// --- Kernels, by their tiles; those called `any` take arrays that are not aligned.
+
+extern "C" __global__ void __launch_bounds__(256, 1)
+forward_256x128(const element* x, const element* weights, element* out, int positions, int height, int width, int channels,
+    int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
+    long long x_stride, long long out_stride, const float* scale, const float* bias, int kind, const element* residual,
+    long long residual_stride, int after, float* statistics, float* shares, int splits, int groups, int vectors) {
+    ON_TENSOR_CORES(forward<Tile256x128, true>(x, weights, out, positions, CONVOLUTION_ARGUMENTS,
+        {scale, bias, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors));
+}
+
+extern "C" __global__ void __launch_bounds__(128, 2)
+forward_128x128(const element* x, const element* weights, element* out, int positions, int height, int width, int channels,
+    int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
+    long long x_stride, long long out_stride, const float* scale, const float* bias, int kind, const element* residual,
+    long long residual_stride, int after, float* statistics, float* shares, int splits, int groups, int vectors) {
+    ON_TENSOR_CORES(forward<Tile128x128, true>(x, weights, out, positions, CONVOLUTION_ARGUMENTS,
+        {scale, bias, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors));
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3)
+forward_128x64(const element* x, const element* weights, element* out, int positions, int height, int width, int channels,
+    int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
+    long long x_stride, long long out_stride, const float* scale, const float* bias, int kind, const element* residual,
+    long long residual_stride, int after, float* statistics, float* shares, int splits, int groups, int vectors) {
+    ON_TENSOR_CORES(forward<Tile128x64, true>(x, weights, out, positions, CONVOLUTION_ARGUMENTS,
+        {scale, bias, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors));
+}
+
+extern "C" __global__ void __launch_bounds__(128, 4)
+forward_64x64(const element* x, const element* weights, element* out, int positions, int height, int width, int channels,
+    int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
+    long long x_stride, long long out_stride, const float* scale, const float* bias, int kind, const element* residual,
+    long long residual_stride, int after, float* statistics, float* shares, int splits, int groups, int vectors) {
+    ON_TENSOR_CORES(forward<Tile64x64, true>(x, weights, out, positions, CONVOLUTION_ARGUMENTS,
+        {scale, bias, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors));
+}
+
+extern "C" __global__ void __launch_bounds__(128, 3)
+forward_128x64_any(const element* x, const element* weights, element* out, int positions, int height, int width, int channels,
+    int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
+    long long x_stride, long long out_stride, const float* scale, const float* bias, int kind, const element* residual,
+    long long residual_stride, int after, float* statistics, float* shares, int splits, int groups, int vectors) {
+    ON_TENSOR_CORES(forward<Tile128x64, false>(x, weights, out, positions, CONVOLUTION_ARGUMENTS,
+        {scale, bias, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors));
+}
+
+extern "C" __global__ void __launch_bounds__(128, 4)
+forward_64x64_any(const element* x, const element* weights, element* out, int positions, int height, int width, int channels,
+    int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
+    long long x_stride, long long out_stride, const float* scale, const float* bias, int kind, const element* residual,
+    long long residual_stride, int after, float* statistics, float* shares, int splits, int groups, int vectors) {
+    ON_TENSOR_CORES(forward<Tile64x64, false>(x, weights, out, positions, CONVOLUTION_ARGUMENTS,
+        {scale, bias, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors));
+}
+
+// What forward has left to do where it was split: out from the sum of the shares.
+extern "C" __global__ void __launch_bounds__(256)
+finish_forward(const float* shares, element* out, long long out_stride, long long positions, long long filters, int by_four,
+               int splits, const float* scale, const float* bias, int kind, const element* residual,
+               long long residual_stride, int after) {
+    over_rows(positions, filters, by_four, [&](long long row, long long column, auto width) {
+        auto values = load(shares + row * filters + column, width);
+        for (int split = 1; split < splits; split++) {
+            const auto more = load(shares + (split * positions + row) * filters + column, width);
+#pragma unroll
+            for (int e = 0; e < width.value; e++) values[e] += more[e];
+        }
+#pragma unroll
+        for (int e = 0; e < width.value; e++) {
+            if (scale) values[e] *= scale[column + e];
+            if (bias) values[e] += bias[column + e];
+            values[e] = activate(kind, values[e]);
+        }
+        if (residual) {
+            const auto more = load(residual + row * residual_stride + column, width);
+#pragma unroll
+            for (int e = 0; e < width.value; e++) values[e] = activate(after, values[e] + more[e]);
+        }
+        store(out + row * out_stride + column, values);
+    });
+}
