@@ -18,13 +18,22 @@ test: $(READY) dev-cuda
 dev-cuda: $(READY)
 	$(BIN)/python -m tests.hostcuda
 
-CHECKED := tests/test_backends_activations.py tests/test_backends_batchnorm.py tests/test_backends_convolution.py \
-	tests/test_backends_elementwise.py tests/test_backends_linear.py tests/test_backends_pooling.py
+# Tests of the GPU's backend on a GPU, those of its kernels under NVIDIA's checker too. GPU_PYTHON=python3 takes an
+# environment that has everything already, TESTS=... and CHECKED=... fewer tests.
+GPU_PYTHON ?= $(BIN)/python
+CHECKED ?= $(filter-out %_cuda.py %_numba.py %_plans.py,$(wildcard tests/test_backends_*.py))
+CUDA_FOLDERS := $(CUDA_HOME) $(CUDA_PATH) /usr/local/cuda
+SANITIZER ?= $(firstword $(shell command -v compute-sanitizer 2>/dev/null) \
+	$(wildcard $(CUDA_FOLDERS:%=%/bin/compute-sanitizer) $(CUDA_FOLDERS:%=%/compute-sanitizer/compute-sanitizer)))
 
-test-gpu: $(READY)
-	DARKPY_TEST_GPU=1 $(BIN)/python -m pytest -m cuda
+test-gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(READY))
+	$(GPU_PYTHON) -c "import pycuda.driver" || $(GPU_PYTHON) -m pip install --quiet --editable ".[cuda]"
+	$(GPU_PYTHON) -m darkpy gpu info
+	DARKPY_TEST_GPU=1 $(GPU_PYTHON) -m pytest -m cuda $(TESTS)
+	@test -n "$(SANITIZER)" || { echo "compute-sanitizer is not found: set CUDA_HOME to the CUDA toolkit's folder"; exit 1; }
 	for tool in memcheck racecheck synccheck; do DARKPY_TEST_GPU=1 DARKPY_CUDA_POOL=0 \
-		compute-sanitizer --tool $$tool --error-exitcode 1 $(BIN)/python -m pytest -m cuda $(CHECKED) || exit 1; done
+		$(SANITIZER) --tool $$tool --target-processes application-only --error-exitcode 1 \
+		$(GPU_PYTHON) -m pytest -m cuda $(CHECKED) || exit 1; done
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -102,7 +102,9 @@ def write_job(folder: Path, **cfg: float) -> Path:
 
 def environment() -> dict[str, str]:
     """For a process of its own: this checkout, and no compiling."""
-    return {**os.environ, "PYTHONPATH": str(ROOT), "DARKPY_NUMBA": "0", "PYTHONUNBUFFERED": "1"}
+    # PyCUDA may have been installed somewhere along this path.
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    return {**os.environ, "PYTHONPATH": path, "DARKPY_NUMBA": "0", "PYTHONUNBUFFERED": "1"}
 
 
 def darkpy(
