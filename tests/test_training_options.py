@@ -150,12 +150,12 @@ def test_a_signal_saves_and_training_goes_on(name: str, network: Network, tmp_pa
 
 
 class Values(Callback):
-    """Keeps the parameters after each iteration, before and after what other callbacks do to them."""
+    """Keeps the parameters after each update, before and after what other callbacks do to them."""
 
     def __init__(self) -> None:
         self.values: list[np.ndarray] = []
 
-    def after_iteration(self, trainer: Trainer, record: Record) -> None:
+    def after_update(self, trainer: Trainer, iteration: int) -> None:
         self.values.append(np.array(trainer.network.parameters.values))
 
 
@@ -240,14 +240,14 @@ def test_all_layers_cannot_be_frozen(job: Path) -> None:
 
 def spoil(monkeypatch: pytest.MonkeyPatch, *iterations: int, above: float = 0.0) -> None:
     """Let weights be bad at these iterations while the factor on the rate is greater than ``above``."""
-    gather = Network._gather_gradients
+    gather = Network.gather_gradients
 
     def spoiled(self: Network, *arguments: Any) -> float:
         if self.iteration + 1 in iterations and self.rate_scale > above:
             self.layers[2].biases[0] = np.nan  # type: ignore[attr-defined]
         return gather(self, *arguments)
 
-    monkeypatch.setattr(Network, "_gather_gradients", spoiled)
+    monkeypatch.setattr(Network, "gather_gradients", spoiled)
 
 
 def test_rollback_goes_back_and_halves_the_rate(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,14 +283,14 @@ def test_a_rollback_is_remembered_when_a_run_is_resumed(job: Path, monkeypatch: 
     with monkeypatch.context() as patch:
         spoil(patch, 2, above=0.6)
         whole, _ = run(on_nan="rollback", out="whole", measure=False)
-        again = Network._gather_gradients
+        again = Network.gather_gradients
 
         def kill(self: Network, *arguments: Any) -> float:
             if self.iteration == 4:
                 raise KeyboardInterrupt
             return again(self, *arguments)
 
-        patch.setattr(Network, "_gather_gradients", kill)
+        patch.setattr(Network, "gather_gradients", kill)
         with pytest.raises(KeyboardInterrupt):
             run(on_nan="rollback", out="parts", measure=False)
     assert status(Path("parts"))["reason"] == "ended at once"
