@@ -322,6 +322,12 @@ def turn_weights(weights, weights_at, filters, channels, taps, chosen, channel, 
 
 @entry
 def spread_phases(phases, step, channels, rows, out, out_at, height, width, first_row, strides, accumulate):
+    """See :func:`put_together`."""
+    put_together(phases, step, channels, rows, out, out_at, height, width, first_row, strides, accumulate)
+
+
+@compiled
+def put_together(phases, step, channels, rows, out, out_at, height, width, first_row, strides, accumulate):
     """Put phases together to rows ``first_row``, ``first_row + strides[0]``, ... of the planes.
 
     Phase i, with all columns x for which x % strides[1] is i, begins at ``phases[i * step]``: (channels, rows, its

@@ -19,7 +19,7 @@ import numpy as np
 from darkpy.backends.base import ConvolutionGeometry
 from darkpy.backends.numba.activations import activate_row, scale_row
 from darkpy.backends.numba.convolution_plans import Shape, backward_windows, forward_window, table
-from darkpy.backends.numba.convolution_tasks import NO_FINISH, Finish, spread_phases
+from darkpy.backends.numba.convolution_tasks import NO_FINISH, Finish, put_together
 from darkpy.backends.numba.jit import compiled, entry
 from darkpy.backends.numba.memory import MemoryOperations, flat, shares
 from darkpy.backends.numba.packing import Band, Window, band_floats, fill_band, plan_band
@@ -122,7 +122,7 @@ def spread_planes(x, phases, weights, taps, channels, out, size, strides, first,
                     pixels[at : at + planes.window.out_height * planes.window.out_width] = 0
             height_of_phase = (height - row + strides[0] - 1) // strides[0]
             target = number * height * width
-            spread_phases(pixels, step, 1, height_of_phase, out, target, height, width, row, strides, accumulate)
+            put_together(pixels, step, 1, height_of_phase, out, target, height, width, row, strides, accumulate)
 
 
 @entry

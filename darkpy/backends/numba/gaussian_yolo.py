@@ -12,7 +12,7 @@ from darkpy.backends.numpy import gaussian_yolo as plain
 from darkpy.backends.numpy import gaussian_yolo_cells
 
 for _function in gaussian_yolo_cells.PLAIN_FUNCTIONS:
-    register_jitable(_function)
+    register_jitable(forceinline=True)(_function)
 
 _train_fitting = entry(gaussian_yolo_cells.train_fitting_gaussians)
 _train_confident = entry(gaussian_yolo_cells.train_confident_gaussians)

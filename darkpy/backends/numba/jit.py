@@ -13,14 +13,16 @@ from numba import njit
 #: Liberties with float arithmetic that leave NaN and infinity what they are: sums may be taken in any order.
 FAST_MATH = {"reassoc", "contract", "arcp", "nsz"}
 
-#: For functions that compiled functions call.
-compiled = njit(nogil=True, error_model="numpy", fastmath=FAST_MATH)
+#: For functions that compiled functions call; all become part of their caller. A call that is left in the code leads in
+#: the process that compiles to another version of the function than in those that load the code, and two versions of
+#: one formula may differ in the last bit.
+compiled = njit(nogil=True, error_model="numpy", fastmath=FAST_MATH, forceinline=True)
 
 #: For functions called from Python: compiled at the first call, then kept on disk.
 entry = njit(nogil=True, error_model="numpy", fastmath=FAST_MATH, cache=True)
 
 #: For formulas whose order of operations matters.
-exact = njit(nogil=True, error_model="numpy", fastmath={"contract"})
+exact = njit(nogil=True, error_model="numpy", fastmath={"contract"}, forceinline=True)
 
 
 def discard_outdated_code() -> None:

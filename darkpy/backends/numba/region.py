@@ -12,7 +12,7 @@ from darkpy.backends.numpy import region as plain
 from darkpy.backends.numpy import region_cells
 
 for _function in region_cells.PLAIN_FUNCTIONS:
-    register_jitable(_function)
+    register_jitable(forceinline=True)(_function)
 
 _teach_fitting_cells = entry(region_cells.teach_fitting_cells)
 _assign_objects = entry(region_cells.assign_objects)

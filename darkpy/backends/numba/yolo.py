@@ -17,7 +17,7 @@ from darkpy.backends.numpy import yolo as plain
 from darkpy.backends.numpy import yolo_cells
 
 for _function in yolo_cells.PLAIN_FUNCTIONS:
-    register_jitable(_function)
+    register_jitable(forceinline=True)(_function)
 
 _train_confident_cells = entry(yolo_cells.train_confident_cells)
 _assign_truths = entry(yolo_cells.assign_truths)
