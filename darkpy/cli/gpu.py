@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from darkpy.cli.command import Command, Group
+from darkpy.errors import InputError
 
 if TYPE_CHECKING:
     from darkpy.backends.cuda.information import Compiler, Description
+    from darkpy.tuning import Tuned
+
+POSITIVE = click.IntRange(min=1)
 
 
 @click.group(cls=Group)
@@ -30,6 +34,62 @@ def info() -> None:
     _show("compiler", _compiler_facts(describe_compiler()))
 
 
+@gpu.command(cls=Command)
+@click.argument("cfg", required=False, metavar="CFG")
+@click.option("--batch", type=POSITIVE, metavar="N", help="Pictures at a time. [1; training: the cfg's]")
+@click.option("--training", is_flag=True, help="The convolutions of a step of training, not only of the forward pass.")
+@click.option("--device", default="gpu", show_default=True, metavar="NAME", help="Such as gpu:1.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@click.option("--clear", is_flag=True, help="Forget what was measured on this GPU.")
+def tune(cfg: str | None, device: str, quiet: bool, clear: bool, **options: Any) -> None:
+    """Find the fastest kernel for every convolution of a network on this GPU.
+
+    What is found is kept, and used from then on by every network that has such a convolution at that batch and size.
+    After another driver or other kernels it must be found again; until then kernels are chosen by rule, as ever.
+    """
+    if clear:
+        _forget(device)
+    if cfg is None:
+        if not clear:
+            raise InputError("tune needs a cfg file, or --clear")
+        return
+    from darkpy.cli.output import shown_progress
+    from darkpy.tuning import tune as measure
+
+    with shown_progress("measuring", shown=not quiet) as progress:
+        found = measure(cfg, device=device, progress=progress, **options)
+    _show_tuned(cfg, found)
+
+
+def _forget(device: str) -> None:
+    from darkpy.backends import choose
+    from darkpy.backends.cuda import plan_table
+    from darkpy.backends.cuda.device import open_gpu
+
+    chosen = choose(device).device
+    if not chosen.startswith("gpu:"):
+        raise InputError(f"{device} is no GPU: there is nothing to forget")
+    opened = open_gpu(int(chosen.partition(":")[2]))
+    path = plan_table.path_for(opened)
+    click.echo(f"removed {path}" if plan_table.clear(opened) else f"there is no {path}")
+
+
+def _show_tuned(cfg: str, found: Tuned) -> None:
+    from darkpy.training.text import plural
+
+    work = "training" if found.training else "inference"
+    click.echo(f"{cfg}   {work}, {plural(found.batch, 'picture')} at a time   {found.gpu}, {found.precision}")
+    number = plural(len(found.measured), "convolution")
+    click.echo(f"  {number} of different kinds, {plural(found.kernels, 'kernel')} measured")
+    if found.skipped:
+        click.echo(f"  {plural(found.skipped, 'more convolution')} could not be measured by themselves")
+    click.echo(
+        f"  all convolutions of a pass   {1e3 * found.default_seconds:,.3f} ms by rule, "
+        f"{1e3 * found.seconds:,.3f} ms with the fastest kernels"
+    )
+    click.echo(f"  written to {found.path}")
+
+
 def _show(title: str, facts: list[tuple[str, str]]) -> None:
     click.echo(title)
     for label, value in facts:
@@ -37,7 +97,7 @@ def _show(title: str, facts: list[tuple[str, str]]) -> None:
 
 
 def _gpu_facts(found: Description) -> list[tuple[str, str]]:
-    from darkpy.training.text import quantity
+    from darkpy.training.text import plural, quantity
 
     gpu = found.gpu
     bandwidth = f", {quantity(found.bandwidth, 'B')}/s" if found.bandwidth else ""
@@ -49,6 +109,7 @@ def _gpu_facts(found: Description) -> list[tuple[str, str]]:
         ("a block", f"{quantity(found.shared_memory, 'B')} of shared memory, {found.registers:,} registers"),
         ("threads", f"{found.threads:,} on a multiprocessor at a time"),
         ("driver", f"runs programs of CUDA up to {gpu.driver}"),
+        ("tuned", f"{plural(found.tuned, 'convolution')}, in {found.plans}"),
     ]
 
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from subjects import random_boxes
 
 from darkpy import backends
+from darkpy.backends.cuda.clock import BUSY_BYTES, DeviceClock, kernel_seconds
 from darkpy.backends.cuda.information import describe_compiler, describe_gpus
 from darkpy.errors import DarkpyError
 from darkpy.network import Network
 from darkpy.version import __version__
 from gpu_bench import timing
 from gpu_bench.jobs import KernelJob, Limits, NetworkJob, Speed
-
-BUSY_BYTES = 256 << 20
-BUSY_TIMES = 40
 
 #: Multiply-adds in float32 that a multiprocessor begins in a cycle, by compute capability (CUDA C++ Programming Guide,
 #: throughput of native arithmetic instructions).
@@ -92,7 +89,7 @@ class DarkpySide:
         backend = backend_for(self.device, job.precision)
         c = job.convolution
         calls = [convolution_call(backend, job) for _ in range(timing.copies_for(c.bytes(job.precision), job.l2))]
-        return timing.of_kernels(self.clock, calls, job.seconds)
+        return kernel_seconds(self.clock, calls, job.seconds)
 
 
 def build(job: NetworkJob, batch: int, device: str) -> Network:
@@ -144,29 +141,3 @@ def filled(backend: Any, shape: tuple[int, ...], scale: float) -> Any:
         part = flat[start : start + len(some)]
         backend.copy(some[: part.size], part)
     return array
-
-
-class DeviceClock:
-    """Events in the backend's stream; see :mod:`gpu_bench.timing`."""
-
-    def __init__(self, backend: Any, busy_bytes: int) -> None:
-        import pycuda.driver as driver
-
-        self.driver, self.backend = driver, backend
-        self.busy = backend.empty((busy_bytes // 4,))
-
-    def mark(self) -> Any:
-        """An event."""
-        event = self.driver.Event()
-        event.record(self.backend.stream)
-        return event
-
-    def seconds(self, marks: Sequence[Any]) -> list[float]:
-        """Between events."""
-        marks[-1].synchronize()
-        return [1e-3 * before.time_till(after) for before, after in pairwise(marks)]
-
-    def occupy(self) -> None:
-        """Fill memory."""
-        for _ in range(BUSY_TIMES):
-            self.backend.fill(self.busy, 0.0)

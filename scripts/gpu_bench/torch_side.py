@@ -17,6 +17,7 @@ from torch import nn
 from torch_loss import YoloLoss, packed
 from torch_peer import Peer
 
+from darkpy.backends.cuda.clock import BUSY_BYTES, BUSY_TIMES, kernel_seconds
 from darkpy.errors import DarkpyError
 from gpu_bench import timing
 from gpu_bench.jobs import KernelJob, Limits, NetworkJob, Speed
@@ -24,8 +25,6 @@ from gpu_bench.jobs import KernelJob, Limits, NetworkJob, Speed
 WAYS = ("eager", "graph", "compile")
 """How PyTorch runs a network: as it is written, captured whole in a CUDA graph, or by torch.compile (with graphs)."""
 
-BUSY_BYTES = 256 << 20
-BUSY_TIMES = 40
 MOST_OBJECTS = 32
 SIDE = 8192  # of the products that measure the device's limits
 RATE = 1e-9  # of updates: pictures of noise are nothing to learn from
@@ -60,14 +59,14 @@ class TorchSide:
         side = 64 if self.is_smoke else SIDE
         source = torch.rand(1 << 20 if self.is_smoke else 1 << 29, device=self.device)
         target = torch.empty_like(source)
-        copying = timing.of_kernels(self.clock, [partial(target.copy_, source)], 0.2)
+        copying = kernel_seconds(self.clock, [partial(target.copy_, source)], 0.2)
         bandwidth = 2 * source.numel() * source.element_size() / copying
         rates = {}
         for precision in ("fp16", "tf32", "fp32"):
             choose(precision)
             a, b = (torch.randn(side, side, device=self.device, dtype=dtype_for(precision)) for _ in range(2))
             out = torch.empty_like(a)
-            seconds = timing.of_kernels(self.clock, [partial(torch.mm, a, b, out=out)], 0.3)
+            seconds = kernel_seconds(self.clock, [partial(torch.mm, a, b, out=out)], 0.3)
             rates[precision] = 2.0 * side**3 / seconds
         how = f"measured: a copy of {source.nbytes >> 20} MiB, products of {side} x {side} matrices by PyTorch"
         return Limits(bandwidth, rates, how)
@@ -106,7 +105,7 @@ class TorchSide:
         """Seconds of one pass of a convolution, channels last."""
         choose(job.precision)
         copies = timing.copies_for(job.convolution.bytes(job.precision), job.l2)
-        return timing.of_kernels(self.clock, [self._pass(job) for _ in range(copies)], job.seconds)
+        return kernel_seconds(self.clock, [self._pass(job) for _ in range(copies)], job.seconds)
 
     def _pass(self, job: KernelJob) -> Callable[[], Any]:
         c, g = job.convolution, job.convolution.geometry
@@ -241,7 +240,7 @@ def pinned(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
 
 
 class EventClock:
-    """Events of PyTorch's stream, on the CPU the time of day; see :mod:`gpu_bench.timing`."""
+    """Events of PyTorch's stream, on the CPU the time of day; see darkpy's Clock."""
 
     def __init__(self, device: torch.device, busy_bytes: int) -> None:
         self.on_gpu = device.type == "cuda"

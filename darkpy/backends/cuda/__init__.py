@@ -5,6 +5,7 @@ One module per family of operations, each beside the ``.cu`` file of its name. d
 
 from __future__ import annotations
 
+from darkpy.backends.cuda import plan_table
 from darkpy.backends.cuda.activations import ActivationOperations
 from darkpy.backends.cuda.cast_convolution import CastConvolutionOperations
 from darkpy.backends.cuda.compiler import cache_folder
@@ -31,6 +32,10 @@ class CudaBackend(
     """float32, or pictures of 16 bits (``precision``); pictures lie channels last in memory."""
 
     name = "cuda"
+
+    def __init__(self, index: int = 0, precision: str = "fp32") -> None:
+        super().__init__(index, precision)
+        self.plans.update({key: entry.plan for key, entry in plan_table.load(self.gpu).items()})
 
     @property
     def first_use(self) -> str | None:  # type: ignore[override]

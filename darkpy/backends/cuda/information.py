@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from darkpy.backends.cuda import plan_table
 from darkpy.backends.cuda.compiler import cache_folder, compiler_version, find_nvcc, release
 from darkpy.backends.cuda.device import Gpu, open_gpu, why_not
 from darkpy.errors import InputError
@@ -16,7 +17,7 @@ class Description:
 
     clock: of its processors, in Hz. bandwidth: of its memory, bytes a second, 0 where the driver does not say. free:
     bytes of its memory that nobody has taken. cache: bytes of the cache before the memory. shared_memory: bytes that a
-    block may have, registers: of 4 bytes, for a block.
+    block may have, registers: of 4 bytes, for a block. plans: where measured plans are kept, tuned: how many there are.
     """
 
     gpu: Gpu
@@ -27,6 +28,8 @@ class Description:
     shared_memory: int
     registers: int
     threads: int
+    plans: Path
+    tuned: int
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,8 @@ def _describe(gpu: Gpu) -> Description:
         shared_memory=device.get_attribute(names.MAX_SHARED_MEMORY_PER_BLOCK_OPTIN),
         registers=device.get_attribute(names.MAX_REGISTERS_PER_BLOCK),
         threads=device.get_attribute(names.MAX_THREADS_PER_MULTIPROCESSOR),
+        plans=plan_table.path_for(gpu),
+        tuned=len(plan_table.load(gpu)),
     )
 
 
