@@ -12,7 +12,7 @@ from darkpy.cli.arguments import sort_files
 from darkpy.cli.command import Command, Group, without_effect
 from darkpy.cli.detect import existing, override, paths_from_input
 from darkpy.cli.detector import COUNT, POSITIVE
-from darkpy.cli.device import device_options
+from darkpy.cli.device import device_options, device_options_of_long_work
 from darkpy.cli.results import STANDARD_OUTPUT
 from darkpy.cli.training import changes, exit_after, run_options
 from darkpy.errors import InputError
@@ -54,7 +54,7 @@ def classifier() -> None:
 @click.option("--save-every", "keep_every", default=0, help="Also keep weights every N iterations.", **COUNT)
 @run_options
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-@device_options
+@device_options_of_long_work
 @without_effect("--dont-show", because="no window is opened")
 @without_effect("--show-imgs", because="augmented pictures are not saved")
 @without_effect("--mjpeg-port", because="there is no video server; see chart.png in the run folder", value=True)
@@ -97,7 +97,7 @@ def train(
 @click.option("--json", "json_file", metavar="FILE", help="Write all numbers to a json file; - prints only them.")
 @click.option("--confusion", metavar="FILE", help="Draw the confusion matrix into a .png file.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-@device_options
+@device_options_of_long_work
 @without_effect("--dont-show", because="no window is opened")
 def valid(
     files: tuple[str, ...],

@@ -14,13 +14,13 @@ from darkpy.cli.detect import (
     DetectOptions,
     Job,
     detection_options,
-    device_options,
     existing,
     named_files,
     override,
     paths_from_input,
     pictures_in,
 )
+from darkpy.cli.device import device_options_of_long_work
 from darkpy.cli.training import changes, exit_after, run_options
 from darkpy.sources import CAMERA
 
@@ -52,7 +52,7 @@ def detector() -> None:
 @click.option("--save-every", "keep_every", default=0, help="Also keep weights every N iterations.", **COUNT)
 @run_options
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-@device_options
+@device_options_of_long_work
 @without_effect("--dont-show", because="no window is opened")
 @without_effect("--show-imgs", because="darkpy data preview shows augmented pictures")
 @without_effect("--mjpeg-port", because="there is no video server; see chart.png in the run folder", value=True)

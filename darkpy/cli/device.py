@@ -12,16 +12,25 @@ from darkpy.cli.command import Function, without_effect
 
 
 def device_options(function: Function) -> Function:
-    """``--device``, and Darknet's ``-i 0`` and ``-nogpu``; the command gets ``device``, the one to be used.
+    """``--device``, and Darknet's ``-i 0`` and ``-nogpu``; the command gets ``device``, the one to be used."""
+    return _with_device(function, is_long=False)
 
-    What was chosen by itself is said in one line on standard error, unless the command is ``quiet``.
+
+def device_options_of_long_work(function: Function) -> Function:
+    """The same for a command that computes for long: why it does so on the CPU, or on which GPU, is worth a line.
+
+    The line goes to standard error, unless the command is ``quiet``.
     """
+    return _with_device(function, is_long=True)
 
+
+def _with_device(function: Function, *, is_long: bool) -> Function:
     @functools.wraps(function)
     def command(*arguments: Any, device: str, gpu_index: int | None, nogpu: bool, **given: Any) -> Any:
-        chosen, notice = _chosen(device, gpu_index, nogpu)
-        if notice and not given.get("quiet"):
-            click.echo(notice, err=True)
+        chosen, notice, ignored = _chosen(device, gpu_index, nogpu)
+        for line in (ignored, notice if is_long else ""):
+            if line and not given.get("quiet"):
+                click.echo(line, err=True)
         return function(*arguments, device=chosen, **given)
 
     decorated: Callable[..., Any] = command
@@ -44,8 +53,8 @@ def device_options(function: Function) -> Function:
     return decorated  # type: ignore[return-value]  # click's decorators keep what they are given
 
 
-def _chosen(device: str, gpu_index: int | None, nogpu: bool) -> tuple[str, str]:
-    """The device to be used, and what there is to say about it.
+def _chosen(device: str, gpu_index: int | None, nogpu: bool) -> tuple[str, str, str]:
+    """The device to be used, what there is to say about the choice, and about a flag that has no effect.
 
     -i names a GPU by habit, also where there is none: then it has no effect. ``--device gpu`` insists on one.
     """
@@ -58,7 +67,7 @@ def _chosen(device: str, gpu_index: int | None, nogpu: bool) -> tuple[str, str]:
 
         reason = why_not(gpu_index)
         if reason is None:
-            return f"gpu:{gpu_index}", ""
-        return backends.choose("cpu").device, f"-i has no effect: {reason}"
+            return f"gpu:{gpu_index}", "", ""
+        return backends.choose("cpu").device, "", f"-i has no effect: {reason}"
     choice = backends.choose(device)
-    return choice.device, choice.notice
+    return choice.device, choice.notice, ""

@@ -10,8 +10,9 @@ import click
 
 from darkpy.cli.arguments import Files, sort_files
 from darkpy.cli.command import Command, Function, without_effect
-from darkpy.cli.detect import FRACTION, device_options, override
+from darkpy.cli.detect import FRACTION, override
 from darkpy.cli.detector import COUNT, POINTS, POSITIVE, SPLITS
+from darkpy.cli.device import device_options_of_long_work
 from darkpy.config.data_files import EVALUATIONS
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def sweep_options(function: Function) -> Function:
         click.option("--tta", is_flag=True, help="Look at the mirror image of each picture too."),
         click.option("--batch", default=8, help="Pictures at a time; makes no difference.", **POSITIVE),
         click.option("--quiet", is_flag=True, help="Show no progress."),
-        device_options,
+        device_options_of_long_work,
         without_effect("--dont-show", because="no window is opened"),
     ]
     for decorator in reversed(decorators):
