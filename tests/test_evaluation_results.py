@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import darkpy
 from darkpy.data.coco import open_coco
 from darkpy.data.dataset import Dataset, open_dataset
 from darkpy.errors import ConfigError, InputError
 from darkpy.evaluation import write_results
-from darkpy.evaluation.results import described
+from darkpy.evaluation.results import described, described_classes
+from tests import heads
 from tests.test_evaluation_detector import NAMES, Network, save
 
 ROW = [0.5, 0.25, 0.5, 0.25, 1, 0.9, 0.2]  # left 6, top 3, right 18, bottom 9 of 24 x 24 pixels; both classes
@@ -158,3 +160,58 @@ def test_what_the_data_set_says(dataset):
         "c.yaml": ("results", "coco"),
         "d.yaml": ("results", "bdd"),
     }
+
+
+# The map= of a .data file ---------------------------------------------------------------------------------------------
+
+HIERARCHY = """\
+[net]
+width=32
+height=32
+channels=3
+[convolutional]
+filters=24
+size=1
+stride=16
+[region]
+classes=7
+num=2
+anchors=1,1, 2,2
+tree=classes.tree
+softmax=1
+"""
+
+
+@pytest.fixture
+def described_with_map(tmp_path, dataset) -> str:
+    """A .data file whose map= chooses f and b of the classes a to g."""
+    (tmp_path / "f_and_b.map").write_text("5\n1\n")
+    (tmp_path / "x.names").write_text("\n".join("abcdefg"))
+    (tmp_path / "x.txt").write_text("".join(f"{path}\n" for path in dataset.pictures))
+    text = "classes=7\ntrain=x.txt\nvalid=x.txt\nnames=x.names\nmap=f_and_b.map\neval=imagenet\n"
+    (tmp_path / "x.data").write_text(text)
+    return "x.data"
+
+
+def test_of_a_hierarchy_the_classes_of_the_map_are_written(described_with_map, tmp_path):
+    dataset = open_dataset(described_with_map, "val")
+    told = described_classes(dataset, described_with_map)
+    assert told == [5, 1]
+    detector = darkpy.Network(heads.parsed(HIERARCHY, tmp_path), device="numpy")
+    written = write_results(detector, dataset, "out", "voc", told=told, thresh=0.01)
+    assert [path.name for path in written.paths] == ["comp4_det_test_f.txt", "comp4_det_test_b.txt"]
+    assert written.detections > 0
+    write_results(detector, dataset, "out", "imagenet", told=told, thresh=0.01)
+    lines = Path("out/imagenet-detection.txt").read_text().splitlines()
+    assert len(lines) == written.detections and {line.split()[1] for line in lines} == {"1", "2"}
+    assert detector.layers[-1].told is None, "only as long as it is asked for"
+    assert described_classes(dataset, "x.txt") is None
+
+
+def test_a_map_that_cannot_be_used(described_with_map, tmp_path, dataset):
+    flat = darkpy.Network(heads.parsed(HIERARCHY.replace("tree=classes.tree\n", ""), tmp_path), device="numpy")
+    with pytest.raises(ConfigError, match=r"my.cfg  has no \[region\] with tree="):
+        write_results(flat, open_dataset(described_with_map, "val"), "out", told=[5, 1])
+    (tmp_path / "f_and_b.map").unlink()
+    with pytest.raises(ConfigError, match=r"x.data:5  map=f_and_b.map: no such file"):
+        described_classes(open_dataset(described_with_map, "val"), described_with_map)

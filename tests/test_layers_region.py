@@ -174,6 +174,19 @@ def test_the_last_probable_class_is_found(tmp_path):
     assert layer.boxes(0, 0.2)[2][0] == pytest.approx([0, 0.9, 0, 0, 0, 0, 0], rel=1e-6)
 
 
+def test_classes_to_be_told_are_told_with_their_probability(tmp_path):
+    """f and b as above, and d within a: 0.05, which is below the threshold; all times the objectness."""
+    layer = region(tmp_path, SEVEN)
+    cells = layer.output.reshape(2, -1, 12)
+    cells[...] = 0
+    cells[0, :, 4] = 0.8, *[0.1] * 11
+    cells[0, 0, 5:] = 0.1, 0.9, 0.5, 0.5, 0.2, 0.7, 0.1
+    layer.told = np.array([5, 1, 3])
+    boxes, _, probabilities = layer.boxes(0, 0.2)
+    assert probabilities.shape == (len(boxes), 3) and (probabilities[1:] == 0).all()
+    assert probabilities[0] == pytest.approx([0.8 * 0.63, 0.8 * 0.9, 0], rel=1e-6)
+
+
 def test_a_picture_of_a_class_somewhere_teaches_that_class_only(tmp_path):
     layer = region(tmp_path, SEVEN)
     somewhere = np.array([[0, 0.5, 0.5, 0.2, 0.2], [5, 999999, 999999, 999999, 999999]])

@@ -733,11 +733,13 @@ class Backend(ABC):
         """
 
     @abstractmethod
-    def region_boxes(self, output: Array, image: int, thresh: float, settings: RegionSettings) -> tuple[Any, Any, Any]:
+    def region_boxes(
+        self, output: Array, image: int, thresh: float, settings: RegionSettings, told: np.ndarray | None = None
+    ) -> tuple[Any, Any, Any]:
         """All boxes of one picture, as :meth:`yolo_boxes` returns them, each with objectness 1.
 
         With a tree a box has one class at most: the last one whose probability, that of its parents included, is above
-        one half.
+        one half. ``told`` (k,) are classes of the tree to be told instead: probabilities (boxes, k), of each.
         """
 
     @abstractmethod

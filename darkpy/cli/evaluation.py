@@ -172,11 +172,12 @@ def valid(form: str | None, results: str | None, out: str | None, **given: Any) 
     job, options = _prepared(given)
 
     from darkpy.evaluation import write_results
-    from darkpy.evaluation.results import described
+    from darkpy.evaluation.results import described, described_classes
     from darkpy.training.text import plural
 
     folder, usual = described(job.dataset, str(job.named.data))
-    written = job.run("looking", write_results, results or folder, form or usual, name=out, **options)
+    told = described_classes(job.dataset, str(job.named.data))
+    written = job.run("looking", write_results, results or folder, form or usual, name=out, told=told, **options)
     job.report(written.skipped)
     places = [str(path) for path in written.paths]
     shown = places[0] if len(places) == 1 else f"{places[0]} and {len(places) - 1} more"

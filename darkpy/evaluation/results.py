@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
@@ -19,16 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpy.boxes import Kept, centers_to_corners
+from darkpy.config.class_files import read_map
 from darkpy.config.data_files import DESCRIPTION_ENDINGS, EVALUATIONS, read_data
 from darkpy.data.coco import CocoDataset, category_numbers, image_numbers, to_pixels
-from darkpy.errors import InputError, Problem, suggestion
+from darkpy.data.dataset import Dataset
+from darkpy.detection import detection_heads
+from darkpy.errors import ConfigError, InputError, Problem, suggestion
 from darkpy.evaluation.report import check_options
 from darkpy.evaluation.sweep import check, sweep
 from darkpy.files import atomic_write
 from darkpy.resources import find
 
 if TYPE_CHECKING:
-    from darkpy.data.dataset import Dataset
     from darkpy.network import Network
 
 FORMATS = EVALUATIONS
@@ -69,6 +71,7 @@ def write_results(
     form: str = "voc",
     *,
     name: str | None = None,
+    told: Sequence[int] | None = None,
     thresh: float = 0.001,
     nms: float = 0.6,
     letter_box: bool = False,
@@ -80,6 +83,8 @@ def write_results(
 
     folder: where to write. form: one of :data:`FORMATS`.
     name: of the file or folder, without ending; of VOC's files what they begin with. By default as Darknet's.
+    told: of a hierarchy of classes those to write, by their numbers in it; written, they count from 0 (the ``map=`` of
+    a ``.data`` file).
     thresh: least probability. For the others see :func:`~darkpy.evaluation.detector.evaluate`.
 
     Labels are not read. A picture that cannot be read is left out, and ``skipped`` says why.
@@ -89,6 +94,7 @@ def write_results(
     check_options(thresh, 0, 0)
     check(network, dataset, batch)
     base = Path(folder, name or STEMS[form])
+    shown = dataset if told is None else Dataset(dataset.name, [dataset.names[n] for n in told], dataset.pictures)
     skipped: list[Problem] = []
     pictures = detections = 0
     looking = sweep(
@@ -96,7 +102,9 @@ def write_results(
         progress=progress,
     )  # fmt: skip
     with ExitStack() as stack:
-        writer = _WRITERS[form](dataset, base, stack)
+        if told is not None:
+            stack.enter_context(_telling(network, told))
+        writer = _WRITERS[form](shown, base, stack)
         for looked in looking:
             if looked.problem is not None:
                 skipped.append(looked.problem)
@@ -117,6 +125,39 @@ def described(dataset: Dataset, source: str) -> tuple[str, str]:
     description = read_data(find("data", source))
     says = "eval" in description.lines or not isinstance(dataset, CocoDataset)
     return description.extra.get("results", "results"), description.eval if says else "coco"
+
+
+def described_classes(dataset: Dataset, source: str) -> list[int] | None:
+    """The classes to be told, from the file that ``map=`` of a ``.data`` file names; None where there is no such key.
+
+    Raises:
+        ConfigError: there is no such file, or a line of it is no class of the data set.
+    """
+    if Path(source).suffix.lower() != ".data":
+        return None
+    description = read_data(find("data", source))
+    path = description.extra.get("map")
+    if path is None:
+        return None
+    if not path.is_file():
+        raise ConfigError(f"map={path}: no such file", where=description.where("map"))
+    return read_map(path, dataset.classes)
+
+
+@contextmanager
+def _telling(network: Network, told: Sequence[int]) -> Iterator[None]:
+    """The heads tell these classes; they must have a hierarchy."""
+    heads = detection_heads(network)
+    if not all(hasattr(head, "told") and len(head.tree.parents) for head in heads):
+        message = "has no [region] with tree=, a hierarchy of classes for the map= of the data set to choose from"
+        raise ConfigError(message, where=network.config.path)
+    for head in heads:
+        head.told = np.array(told, np.intp)
+    try:
+        yield
+    finally:
+        for head in heads:
+            head.told = None
 
 
 def _rows(kept: Kept) -> Iterator[_Row]:

@@ -88,6 +88,7 @@ class Region(DetectionHead):
         self._check_options()
         self.tree = read_class_tree(self, options.classes)
         self.class_map = read_class_map(self)
+        self.told: np.ndarray | None = None
 
     def shape(self, *inputs: Shape) -> Shape:
         """That of the input, whose channels must be those of the anchors."""
@@ -111,9 +112,10 @@ class Region(DetectionHead):
 
         Boxes (k, 4) as cx, cy, w, h relative to the network's input, objectness (k,), which is 1, and probabilities
         (k, classes), 0 where not above ``thresh``. With a tree a box has one class at most, the last one that is, with
-        all its parents, more probable than not.
+        all its parents, more probable than not; or, where ``told`` names classes of the tree, each of those with its
+        probability, (k, len(told)) (Darknet, get_region_boxes with a map).
         """
-        return self.backend.region_boxes(self.output, image, thresh, self.settings())
+        return self.backend.region_boxes(self.output, image, thresh, self.settings(), self.told)
 
     def settings(self) -> RegionSettings:
         """The options as the backend takes them, at the present age of the network."""

@@ -70,7 +70,12 @@ class RegionOperations(YoloOperations, SoftmaxOperations):
         return summed_parts(self._yolo_squares(grad), totals, float(output[:, :, OBJECTNESS].mean()))
 
     def region_boxes(
-        self, output: np.ndarray, image: int, thresh: float, settings: RegionSettings
+        self,
+        output: np.ndarray,
+        image: int,
+        thresh: float,
+        settings: RegionSettings,
+        told: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See :meth:`Backend.region_boxes`; cell by cell, row-major, and within a cell anchor by anchor."""
         picture = output[image : image + 1]
@@ -81,12 +86,13 @@ class RegionOperations(YoloOperations, SoftmaxOperations):
         if settings.classfix == -1:
             objectness = np.where(objectness < HALF, 0, objectness)
         if len(settings.tree.parents):
-            probabilities = np.zeros_like(classes)
             sure = objectness > thresh
-            probabilities[sure] = only_lowest(whole_probabilities(classes[sure], settings.tree))
+            whole = whole_probabilities(classes[sure], settings.tree)
+            found = only_lowest(whole) if told is None else over(objectness[sure, None] * whole[:, told], thresh)
+            probabilities = np.zeros((len(boxes), found.shape[1]), classes.dtype)
+            probabilities[sure] = found
         else:
-            probabilities = objectness[:, None] * classes
-            probabilities[probabilities <= thresh] = 0
+            probabilities = over(objectness[:, None] * classes, thresh)
         return boxes, np.ones(len(boxes), output.dtype), probabilities
 
     @staticmethod
@@ -161,6 +167,12 @@ def whole_probabilities(classes: np.ndarray, tree: ClassTree) -> np.ndarray:
         if parent >= 0:
             whole[:, start:end] *= whole[:, parent : parent + 1]
     return whole
+
+
+def over(probabilities: np.ndarray, thresh: float) -> np.ndarray:
+    """The same array, 0 where not above the threshold."""
+    probabilities[probabilities <= thresh] = 0
+    return probabilities
 
 
 def only_lowest(probabilities: np.ndarray) -> np.ndarray:
