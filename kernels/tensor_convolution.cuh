@@ -100,6 +100,7 @@ struct Radix {
 // Which chunks of a tile of SIDE rows or columns a thread brings, and where they lie.
 template <class T, int SIDE, bool ALONG_K_> struct Share {
     static constexpr bool ALONG_K = ALONG_K_;
+    static constexpr int LENGTH = SIDE;
     static constexpr int ACROSS = ALONG_K ? STEP_BYTES / 16 : SIDE / CHUNK;
     static constexpr int DOWN = T::THREADS / ACROSS;
     static constexpr int COUNT = (ALONG_K ? SIDE : BK) / DOWN;
@@ -332,7 +333,25 @@ template <class T, int SIDE, bool VECTORS> struct PixelsUnderTaps : Share<T, SID
 
 // --- Fragments.
 
-__device__ __forceinline__ float float_at(const char* address) { return *reinterpret_cast<const float*>(address); }
+// Where a warp's part of a tile begins, W along M or N for each warp: as bytes to add to every place where the
+// exclusive-or does not reach so far, else as a number of rows or columns.
+struct Part {
+    int bytes, first;
+};
+
+template <class S, int W> __device__ __forceinline__ Part part_of(int warp) {
+    if constexpr (S::ALONG_K) return {warp * W * STEP_BYTES, 0};
+    if constexpr (W * sizeof(element) % 128 == 0) return {warp * W * (int)sizeof(element), 0};
+    return {0, warp * W};
+}
+
+// Float (k + t, column + g) of a tile across, k a multiple of 4 and column of 8; g and t as in tensor_core.cuh. The same as
+// by Share::place, with all that is known to the compiler kept together: four of these differ for a lane, not by additions.
+template <int SIDE> __device__ __forceinline__ float float_across(const char* tile, int k, int column) {
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, chunk = column / CHUNK;
+    const int place = k * SIDE * 4 + (chunk & ~6) * 16 + (((chunk & 6) ^ t * 2) << 4) + t * SIDE * 4 + g * 4;
+    return *reinterpret_cast<const float*>(tile + place);
+}
 
 // The 16 rows of A from `row` on, 32 bytes along K.
 template <class S> __device__ __forceinline__ void load_a(unsigned (&a)[4], const char* tile, int row, int step) {
@@ -342,12 +361,9 @@ template <class S> __device__ __forceinline__ void load_a(unsigned (&a)[4], cons
     } else if constexpr (!IS_FLOAT) {
         load_matrices(a, tile + S::place(step * 16 + matrix / 2 * 8 + r, row / CHUNK + matrix % 2), true);
     } else {
-        const int g = lane / 4, t = lane % 4;
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int m = row + g + i % 2 * 8;
-            a[i] = __float_as_uint(float_at(tile + S::place(step * 8 + t + i / 2 * 4, m / CHUNK) + m % CHUNK * 4));
-        }
+        for (int i = 0; i < 4; i++)
+            a[i] = __float_as_uint(float_across<S::LENGTH>(tile, step * 8 + i / 2 * 4, row + i % 2 * 8));
     }
 }
 
@@ -359,20 +375,19 @@ template <class S> __device__ __forceinline__ void load_b(unsigned (&b)[4], cons
     } else if constexpr (!IS_FLOAT) {
         load_matrices(b, tile + S::place(step * 16 + matrix % 2 * 8 + r, column / CHUNK + matrix / 2), true);
     } else {
-        const int g = lane / 4, t = lane % 4;
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int n = column + g + i / 2 * 8;
-            b[i] = __float_as_uint(float_at(tile + S::place(step * 8 + t + i % 2 * 4, n / CHUNK) + n % CHUNK * 4));
-        }
+        for (int i = 0; i < 4; i++)
+            b[i] = __float_as_uint(float_across<S::LENGTH>(tile, step * 8 + i % 2 * 4, column + i / 2 * 8));
     }
 }
 
-// What tensor cores do to floats by themselves is to cut them off; rounded, the errors have no sign in common.
+// Tensor cores cut off what of a float's fraction they do not see. Half of its last place is added before: rounded
+// to the nearest, errors have no sign in common. What is not finite stays as it is.
 __device__ __forceinline__ void round_fragment(unsigned (&fragment)[4]) {
     if constexpr (IS_FLOAT) {
 #pragma unroll
-        for (int i = 0; i < 4; i++) fragment[i] = to_tf32(__uint_as_float(fragment[i]));
+        for (int i = 0; i < 4; i++)
+            if (fabsf(__uint_as_float(fragment[i])) < __int_as_float(0x7f800000)) fragment[i] += 0x1000;
     }
 }
 
@@ -391,10 +406,12 @@ template <class T> struct Fragments {
     unsigned a[T::WM / 16][4], b[T::WN / 16][4];
 
     template <class A, class B> __device__ __forceinline__ void load(const char* stage, int step) {
+        const Part of_a = part_of<typename A::S, T::WM>(T::warp_m()), of_b = part_of<typename B::S, T::WN>(T::warp_n());
 #pragma unroll
-        for (int i = 0; i < T::WM / 16; i++) load_a<typename A::S>(a[i], stage, T::warp_m() * T::WM + i * 16, step);
+        for (int i = 0; i < T::WM / 16; i++) load_a<typename A::S>(a[i], stage + of_a.bytes, of_a.first + i * 16, step);
 #pragma unroll
-        for (int j = 0; j < T::WN / 16; j++) load_b<typename B::S>(b[j], stage + T::A_BYTES, T::warp_n() * T::WN + j * 16, step);
+        for (int j = 0; j < T::WN / 16; j++)
+            load_b<typename B::S>(b[j], stage + T::A_BYTES + of_b.bytes, of_b.first + j * 16, step);
     }
     __device__ __forceinline__ void multiply(float (&sums)[T::WM / 16][T::WN / 8][4]) {
 #pragma unroll

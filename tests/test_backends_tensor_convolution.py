@@ -221,6 +221,20 @@ def test_epilogue(monkeypatch, precision, splits, activation, after, case):
     check(d, out, exact, precision, weights[0].size, rounds=1.01)
 
 
+def test_tf32_rounds_to_the_nearest():
+    """1 + 2^-11 and a little more lies nearer to 1 + 2^-10; what is not finite stays so."""
+    d, geometry = device("tf32"), ConvolutionGeometry(1)
+    x = np.zeros((1, 8, 1, 5), np.float32)
+    x[0, 0, 0] = 1 + 2.0**-11 + 2.0**-20, 1 + 2.0**-11 - 2.0**-20, -(1 + 2.0**-11 + 2.0**-20), np.inf, np.nan
+    weights = np.zeros((8, 8, 1, 1), np.float32)
+    weights[0, 0] = 1
+    on_x, on_weights, out = on_device(d, x), on_device(d, weights), of_type(d, (1, 8, 1, 5))
+    d.convolution_forward(on_x, on_weights, out, geometry)
+    found = d.to_host(out)[0, 0, 0]
+    assert (found[:4] == [1 + 2.0**-10, 1, -(1 + 2.0**-10), np.inf]).all()
+    assert np.isnan(found[4])
+
+
 @pytest.mark.parametrize("case", ["3x3", "grouped", "more than a tile", "first layer"])
 @precisions
 def test_workspace_is_what_the_operations_use(monkeypatch, precision, case):
