@@ -13,6 +13,13 @@ from pathlib import Path
 from darkpy.errors import InputError
 from darkpy.layers.base import registered
 
+_MODULE = "darkpy plugin "
+
+
+def loaded() -> list[Path]:
+    """The files that :func:`load` has run, whole paths, in the order it did."""
+    return [Path(name.removeprefix(_MODULE)) for name in sys.modules if name.startswith(_MODULE)]
+
 
 def load(path: str | Path) -> None:
     """Run a Python file once, so that what it registers with :func:`darkpy.layers.register` becomes known.
@@ -20,7 +27,7 @@ def load(path: str | Path) -> None:
     Raises :class:`~darkpy.errors.InputError` with the line of the file at fault if it cannot be run.
     """
     file = Path(path).resolve()
-    name = f"darkpy plugin {file}"
+    name = f"{_MODULE}{file}"
     if name in sys.modules:
         return
     registered()  # darkpy's own sections first, so that a name that is taken is the file's mistake

@@ -131,6 +131,31 @@ def test_in_the_environment(job: Path) -> None:
     assert run("net", "check", "both.cfg", env=files).output == "both.cfg  is fine: 6 layers\n"
 
 
+def forget() -> None:
+    """As if in a new process."""
+    for name in [name for name in sys.modules if name.startswith("darkpy plugin")]:
+        del sys.modules[name]
+    for name in ("global_response_norm", "grn"):
+        base._REGISTRY.pop(name, None)
+
+
+def test_a_run_keeps_its_layers(job: Path) -> None:
+    train = "detector", "train", "my.cfg", "--data", "my.yaml", "--device", "numpy"
+    run(*train, "--plugin", "global_response_norm.py", "--no-map", "--no-report")
+    kept = job / "runs/my-1/global_response_norm.py"
+    assert kept.read_bytes() == LAYER.read_bytes()
+    (job / "global_response_norm.py").rename(job / "renamed.py")
+    cfg = job / "runs/my-1/my.cfg"
+    for plugin, last in ([], 7), (["--plugin", "renamed.py"], 8):  # a second copy of it does no harm
+        forget()
+        cfg.write_text(cfg.read_text().replace(f"max_batches={last - 1}", f"max_batches={last}"))
+        result = run("detector", "train", "--resume", "runs/my-1", *plugin)
+        assert f"it {last}/{last}" in result.output
+    forget()
+    run("report", "runs/my-1")
+    assert "nothing could be measured" not in (job / "runs/my-1/report.html").read_text()
+
+
 def test_a_bad_plugin_has_status_2(job: Path) -> None:
     Path("bad.py").write_text("1 / 0\n")
     result = run("net", "check", "my.cfg", "--plugin", "bad.py", status=2)

@@ -63,7 +63,9 @@ def report_run(
 def _prepared(run: Run, device: str, notify: Callable[[str], None]) -> Prepared:
     """The run's network, for inference, and its data."""
     kind: type[Prepared] = PreparedClassifier if run.arguments.get("task") == "classifier" else Prepared
-    settings = run_settings(RunFolder(run.path), kind, run.arguments, {})
+    folder = RunFolder(run.path)
+    settings = run_settings(folder, kind, run.arguments, {})
+    folder.load_plugins()
     config = with_subdivisions(read_cfg(settings.cfg), settings.subdivisions)
     network = Network(config, batch=kind.evaluation_batch, device=device)
     data = found_data(settings.data or "")

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from darkpy import plugins
 from darkpy.config.data_files import DataDescription, read_data
 from darkpy.detection import detection_heads
 from darkpy.errors import NotFinite
@@ -223,10 +224,13 @@ def _rolled_back(part: Part, error: Diverged) -> State:
 
 
 def _keep_origin(folder: RunFolder, job: Prepared) -> None:
-    """Copy the cfg, and write down the settings with the files that were found for them."""
+    """Copy the cfg and the layers it may use, and write down the settings with the files that were found for them."""
     folder.keep_cfg(job.config.path)
+    own_layers = folder.keep_plugins(plugins.loaded())
     used = {**asdict(job.settings), "cfg": job.config.path, "data": job.data}
     plain = {key: str(value) if isinstance(value, Path) else value for key, value in used.items()}
+    if own_layers:
+        plain["plugins"] = own_layers
     folder.keep_arguments({"darkpy": __version__, "task": job.task, "working_folder": str(Path.cwd()), **plain})
 
 

@@ -34,6 +34,7 @@ def resume(
         folder.remove_leftovers()
         arguments = folder.read_arguments()
         settings = run_settings(folder, kind, arguments, changes)
+        folder.load_plugins()
         state = State.load(folder.state) if folder.state.exists() else None
         job = _prepared(settings, progress, kind, state, arguments)
         if state is None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from darkpy import plugins
 from darkpy.errors import InputError, TrainingError
 from darkpy.files import atomic_write
 
@@ -58,7 +59,9 @@ class RunFolder:
         """The folder of a run that was started before."""
         folder = cls(Path(path))
         if not folder.arguments.is_file():
-            what = "is no run folder: it has no args.yaml" if folder.path.is_dir() else "no such run folder"
+            if not folder.path.is_dir():
+                raise InputError("no such run folder", where=str(path))
+            what = "is no run folder: it has no args.yaml; if a training was killed here before it began, start it anew"
             raise InputError(what, where=str(path))
         return folder
 
@@ -123,9 +126,31 @@ class RunFolder:
 
     def keep_cfg(self, path: str | Path) -> None:
         """Copy the cfg, byte by byte."""
-        target = self.path / Path(path).name
-        with writing(target), atomic_write(target) as file:
-            file.write(Path(path).read_bytes())
+        self._keep(Path(path), self.path / Path(path).name)
+
+    def keep_plugins(self, files: Iterable[Path]) -> dict[str, str]:
+        """Copy files with layers of one's own; the names of the copies, and where each is from."""
+        kept: dict[str, str] = {}
+        for file in files:
+            name, number = file.name, 1
+            while name in kept:
+                number += 1
+                name = f"{file.stem}-{number}{file.suffix}"
+            self._keep(file, self.path / name)
+            kept[name] = str(file)
+        return kept
+
+    def load_plugins(self) -> None:
+        """Load the copies of such files, but for those that are loaded already from where they were."""
+        there = plugins.loaded()
+        for name, file in (self.read_arguments().get("plugins") or {}).items():
+            copy = self.path / name
+            if Path(file) not in there and not any(same_content(copy, other) for other in there):
+                plugins.load(copy)
+
+    def _keep(self, file: Path, copy: Path) -> None:
+        with writing(copy), atomic_write(copy) as target:
+            target.write(file.read_bytes())
 
     def keep_arguments(self, arguments: Mapping[str, Any]) -> None:
         """Write ``args.yaml``."""
@@ -174,6 +199,14 @@ class RunFolder:
         if descriptor is None or descriptor == BUSY:
             return None if descriptor is None else True
         os.close(descriptor)
+        return False
+
+
+def same_content(one: Path, other: Path) -> bool:
+    """Whether two files are there and the same."""
+    try:
+        return one.read_bytes() == other.read_bytes()
+    except OSError:
         return False
 
 
