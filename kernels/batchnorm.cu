@@ -9,6 +9,7 @@
 // are joined by Chan's formula.
 #include "activations.cuh"
 #include "elementwise.cuh"
+#include "moments.cuh"
 
 constexpr int ACROSS = 32;  // channels of a block
 constexpr int DOWN = 8;     // rows of threads
@@ -62,23 +63,43 @@ statistics_of_stretches(const element* x, long long stride, long long rows, int 
     }
 }
 
-// Mean and variance of every channel from those of `stretches`, and the rolling statistics.
+// partials (stretches, 2, channels) of all rows, of which each but the last has `length`.
+__device__ __forceinline__ Moments<double> moments_of(const float* partials, int stretch, long long length, long long rows,
+                                                      int channels, int c) {
+    const long long first = stretch * length, last = first + length < rows ? first + length : rows;
+    if (last <= first) return {0, 0, 0};
+    return {(double)(last - first), partials[2ll * stretch * channels + c], partials[(2ll * stretch + 1) * channels + c]};
+}
+
+// Many statistics to few: joined (blocks y, 2, channels) from partials of stretches of `length` rows each, of which a block
+// takes `each` for 32 channels.
+extern "C" __global__ void __launch_bounds__(256)
+join_stretches(const float* partials, int stretches, int each, long long length, long long rows, int channels,
+               float* joined) {
+    __shared__ Moments<double> shared[DOWN][ACROSS];
+    const int c = blockIdx.x * ACROSS + threadIdx.x, first = blockIdx.y * each;
+    Moments<double> all = {0, 0, 0};
+    if (c < channels)
+        for (int i = first + threadIdx.y; i < first + each && i < stretches; i += DOWN)
+            all = join(all, moments_of(partials, i, length, rows, channels, c));
+    shared[threadIdx.y][threadIdx.x] = all;
+    __syncthreads();
+    if (threadIdx.y || c >= channels) return;
+    for (int i = 1; i < DOWN; i++) all = join(all, shared[i][threadIdx.x]);
+    float* mine = joined + 2ll * blockIdx.y * channels + c;
+    mine[0] = (float)all.mean;
+    mine[channels] = (float)all.squares;
+}
+
+// Mean and variance of every channel from those of stretches of `length` rows each, and the rolling statistics.
 extern "C" __global__ void __launch_bounds__(128)
-join_statistics(const float* partials, int stretches, long long rows, int channels, float* mean, float* variance,
-                float* rolling_mean, float* rolling_variance, float momentum) {
+join_statistics(const float* partials, int stretches, long long length, long long rows, int channels, float* mean,
+                float* variance, float* rolling_mean, float* rolling_variance, float momentum) {
     const int c = blockIdx.x * blockDim.x + threadIdx.x;
     if (c >= channels) return;
-    const long long length = (rows + stretches - 1) / stretches;
-    double average = 0, squares = 0, count = 0;
-    for (int i = 0; i < stretches; i++) {
-        const long long first = i * length, last = first + length < rows ? first + length : rows;
-        if (last <= first) continue;
-        const double more = (double)(last - first), distance = partials[2ll * i * channels + c] - average;
-        average += distance * more / (count + more);
-        squares += partials[(2ll * i + 1) * channels + c] + distance * distance * count * more / (count + more);
-        count += more;
-    }
-    const float new_mean = (float)average, new_variance = (float)(count > 1 ? squares / (count - 1) : 0);
+    Moments<double> all = {0, 0, 0};
+    for (int i = 0; i < stretches; i++) all = join(all, moments_of(partials, i, length, rows, channels, c));
+    const float new_mean = (float)all.mean, new_variance = (float)(all.count > 1 ? all.squares / (all.count - 1) : 0);
     mean[c] = new_mean;
     variance[c] = new_variance;
     rolling_mean[c] = (1 - momentum) * rolling_mean[c] + momentum * new_mean;

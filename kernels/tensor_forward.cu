@@ -14,6 +14,8 @@
 // Versions, with their share of the limit: mma.sync, four stages of cp.async, fragments read ahead; tiles 256x128, 128x128,
 // 128x64, 64x64: not measured yet. (wgmma, which alone reaches an H200's full rate, is not used yet.)
 #include "activations.cuh"
+#include "moments.cuh"
+#include "reduce.cuh"
 #include "tensor_convolution.cuh"
 
 #if defined(HOSTCUDA) || __CUDA_ARCH__ >= 800
@@ -61,38 +63,26 @@ template <int WIDTH> struct Statistics {
     }
 };
 
-struct Moments {
-    float count, mean, squares;
-};
-
-// Of two sets of results together (Chan, Golub and LeVeque 1979).
-__device__ __forceinline__ Moments join(const Moments& a, const Moments& b) {
-    const float count = a.count + b.count, distance = b.mean - a.mean;
-    if (b.count == 0) return a;
-    return {count, a.mean + distance * (b.count / count), a.squares + b.squares + distance * distance * (a.count * b.count / count)};
-}
-
 // Mean and squares of each of the tile's columns, of which `count` exist, `channels` apart. All threads must call it.
 template <class T, class L>
 __device__ void write_statistics(Statistics<L::WIDTH>& lane_sums, char* shared, float* statistics, int count, int channels) {
     lane_sums.finish();
     __syncthreads();  // the warps' stagings are read no more
-    Moments(*of_warps)[T::BN] = reinterpret_cast<Moments(*)[T::BN]>(shared);
-    static_assert(sizeof(Moments) * T::BN * T::WARPS_M <= T::STAGES * T::STAGE_BYTES);
+    Moments<float>(*of_warps)[T::BN] = reinterpret_cast<Moments<float>(*)[T::BN]>(shared);
+    static_assert(sizeof(Moments<float>) * T::BN * T::WARPS_M <= T::STAGES * T::STAGE_BYTES);
 #pragma unroll
     for (int e = 0; e < L::WIDTH; e++) {
-        Moments mine = {(float)lane_sums.count, lane_sums.shift[e], lane_sums.squares[e]};
+        Moments<float> mine = {(float)lane_sums.count, lane_sums.shift[e], lane_sums.squares[e]};
 #pragma unroll
         for (int step = L::ACROSS; step < 32; step *= 2) {
-            const Moments other = {__shfl_xor_sync(0xffffffffu, mine.count, step), __shfl_xor_sync(0xffffffffu, mine.mean, step),
-                                   __shfl_xor_sync(0xffffffffu, mine.squares, step)};
-            mine = join(mine, other);
+            mine = join(mine, {__shfl_xor_sync(ALL_LANES, mine.count, step), __shfl_xor_sync(ALL_LANES, mine.mean, step),
+                               __shfl_xor_sync(ALL_LANES, mine.squares, step)});
         }
         if (threadIdx.x % 32 < L::ACROSS) of_warps[T::warp_m()][L::column() + e] = mine;
     }
     __syncthreads();
     for (int column = threadIdx.x; column < T::BN; column += T::THREADS) {
-        Moments all = of_warps[0][column];
+        Moments<float> all = of_warps[0][column];
         for (int warp = 1; warp < T::WARPS_M; warp++) all = join(all, of_warps[warp][column]);
         if (column < count) statistics[column] = all.mean, statistics[channels + column] = all.squares;
     }
@@ -210,7 +200,7 @@ forward_64x64(const element* x, const element* weights, element* out, int positi
         {scale, bias, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors));
 }
 
-extern "C" __global__ void __launch_bounds__(128, 3)
+extern "C" __global__ void __launch_bounds__(128, 2)
 forward_128x64_any(const element* x, const element* weights, element* out, int positions, int height, int width, int channels,
     int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
     long long x_stride, long long out_stride, const float* scale, const float* bias, int kind, const element* residual,

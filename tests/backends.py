@@ -77,7 +77,8 @@ class OnDevice:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._device, name)
-        is_operation = callable(found) and (name in Backend.__abstractmethods__) and name not in NOT_WRAPPED
+        is_operation = name in Backend.__abstractmethods__ or name in WITH_DEFAULT
+        is_operation = is_operation and callable(found) and name not in NOT_WRAPPED
         return self._wrapped(name, found) if is_operation else found
 
     def _wrapped(self, name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,6 +98,9 @@ class OnDevice:
 
         return call
 
+
+#: Operations that the contract itself makes of others.
+WITH_DEFAULT = ("convolution_batchnorm_forward_training",)
 
 #: Operations that make or take arrays of the device, or none at all.
 NOT_WRAPPED = ("asarray", "empty", "parallel", "running", "set_workspace", "to_host", "winner_dtype", "zeros")

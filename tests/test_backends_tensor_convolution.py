@@ -221,6 +221,51 @@ def test_epilogue(monkeypatch, precision, splits, activation, after, case):
     check(d, out, exact, precision, weights[0].size, rounds=1.01)
 
 
+@pytest.mark.parametrize("kernel", ["256x128", "64x64"])
+@pytest.mark.parametrize("mean", [0, 30])
+@precisions
+def test_statistics_on_the_way(monkeypatch, precision, kernel, mean):
+    """Those that the kernel adds up while it writes are those of what it wrote; also of values far from 0."""
+    d, geometry = device(precision), ConvolutionGeometry(3, padding=1, groups=2)
+    x, weights = random((2, 16, 18, 17), 1) + mean, np.abs(random((20, 8, 3, 3), 2))
+    shape = ConvolutionShape.of(x.shape, (2, 20, 18, 17), geometry)
+    monkeypatch.setitem(d.plans, ("forward", precision, shape), Plan(kernel))
+    launched = []
+    launch = d.launch
+    monkeypatch.setattr(d, "launch", lambda file, name, *rest, **options: (launched.append(name), launch(file, name, *rest, **options)))
+    on_x, on_weights = on_device(d, rounded(x, precision)), on_device(d, rounded(weights, precision), dtype=np.float32)
+    convolved, out, expected_out = (of_type(d, (2, 20, 18, 17)) for _ in range(3))
+    learned = [on_device(d, values[None], dtype=np.float32)[0] for values in (random((20,), 3), random((20,), 4))]
+    found, wanted = ([on_device(d, np.zeros((1, 20)), dtype=np.float32)[0] for _ in range(4)] for _ in range(2))
+    d.convolution_batchnorm_forward_training(
+        on_x, on_weights, convolved, out, geometry, *learned, *found, 0.1, "leaky"
+    )
+    assert "statistics_of_stretches" not in launched
+    assert ("join_stretches" in launched) == (kernel == "64x64")
+    d.batchnorm_forward_training(convolved, expected_out, *learned, *wanted, 0.1, "leaky")
+    for actual, exact in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(d.to_host(actual), d.to_host(exact), rtol=1e-5)
+    values = d.to_host(convolved).astype(np.float64).transpose(1, 0, 2, 3).reshape(20, -1)
+    np.testing.assert_allclose(d.to_host(found[0]), values.mean(1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(d.to_host(found[1]), values.var(1, ddof=1), rtol=1e-5)
+    check(d, out, d.to_host(expected_out).astype(np.float64), precision, 1, rounds=2)
+
+
+def test_weights_that_are_not_aligned():
+    """A layer's weights begin anywhere in the vector of all parameters; TF32 reads them there."""
+    d, case = device("tf32"), "3x3"
+    geometry = CASES[case][2]
+    x, weights, grad_out = arrays(case, "tf32")
+    vector = d.empty((weights.size + 1,))
+    on_weights = vector[1:].reshape(weights.shape)
+    d.copy(weights, on_weights)
+    out, on_x = of_type(d, grad_out.shape), on_device(d, x)
+    d.convolution_forward(on_x, on_weights, out, geometry)
+    check(d, out, expected(case, "tf32")[0], "tf32", weights[0].size)
+    d.convolution_backward_input(on_device(d, grad_out), on_weights, on_x, geometry)
+    check(d, on_x, expected(case, "tf32")[1], "tf32", weights[:, 0].size)
+
+
 def test_tf32_rounds_to_the_nearest():
     """1 + 2^-11 and a little more lies nearer to 1 + 2^-10; what is not finite stays so."""
     d, geometry = device("tf32"), ConvolutionGeometry(1)

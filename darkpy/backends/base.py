@@ -318,6 +318,31 @@ class Backend(ABC):
         ``(1 - momentum) * rolling + momentum * new``. An elementwise activation.
         """
 
+    def convolution_batchnorm_forward_training(
+        self,
+        x: Array,
+        weights: Array,
+        convolved: Array,
+        out: Array,
+        geometry: ConvolutionGeometry,
+        scales: Array,
+        biases: Array,
+        mean: Array,
+        variance: Array,
+        rolling_mean: Array,
+        rolling_variance: Array,
+        momentum: float,
+        activation: str = "linear",
+    ) -> None:
+        """:meth:`convolution_forward` to ``convolved``, then :meth:`batchnorm_forward_training` of it to ``out``.
+
+        Together, so that a backend can add up the statistics while it writes what they are of.
+        """
+        self.convolution_forward(x, weights, convolved, geometry)
+        self.batchnorm_forward_training(
+            convolved, out, scales, biases, mean, variance, rolling_mean, rolling_variance, momentum, activation
+        )
+
     @abstractmethod
     def batchnorm_forward_inference(
         self,

@@ -279,10 +279,12 @@ class Convolutional(Layer):
         backend, activation = self.backend, self.options.activation
         normalized = self.activated if self.pre_activation is None else self.pre_activation
         x, weights, geometry = self.operands
-        backend.convolution_forward(x, weights, self.convolved, geometry)
-        backend.batchnorm_forward_training(
+        backend.convolution_batchnorm_forward_training(
+            x,
+            weights,
             self.convolved,
             normalized,
+            geometry,
             self.scales,
             self.biases,
             self.mean,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from darkpy.backends.cuda.activations import KINDS
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.memory import MOST_PARTIALS, MemoryOperations
@@ -77,9 +79,33 @@ class BatchNormOperations(MemoryOperations):
         )  # fmt: skip
         self.launch(
             "batchnorm", "join_statistics", -(-channels // JOINING), JOINING,
-            partials, stretches, rows, channels, mean, variance, rolling_mean, rolling_variance, momentum,
+            partials, stretches, -(-rows // stretches), rows, channels, mean, variance, rolling_mean, rolling_variance,
+            momentum,
         )  # fmt: skip
         self.batchnorm_forward_inference(x, out, scales, biases, mean, variance, activation)
+
+    def join_statistics(
+        self, statistics: DeviceArray, length: int, rows: int, targets: Sequence[DeviceArray], momentum: float
+    ) -> None:
+        """Mean, variance and the rolling statistics, ``targets``, from those of stretches of ``length`` of all rows.
+
+        statistics (stretches, 2, c): mean and sum of the squared distances to it.
+        """
+        stretches, _, channels = statistics.shape
+        across = -(-channels // ACROSS)
+        each = max(DOWN, -(-stretches // max(1, 4 * self.gpu.multiprocessors // across)))
+        if stretches > each:
+            count = -(-stretches // each)
+            joined = self.partials(2 * count * channels)
+            self.launch(
+                "batchnorm", "join_stretches", (across, count), (ACROSS, DOWN),
+                statistics, stretches, each, length, rows, channels, joined,
+            )  # fmt: skip
+            statistics, stretches, length = joined, count, length * each
+        self.launch(
+            "batchnorm", "join_statistics", -(-channels // JOINING), JOINING,
+            statistics, stretches, length, rows, channels, *targets, momentum,
+        )  # fmt: skip
 
     def batchnorm_forward_inference(
         self,

@@ -80,6 +80,46 @@ class ConvolutionOperations(FirstLayerOperations, TensorConvolutionOperations):
         kernel, grid = self._kernel_and_grid("forward", shape, self.plan("forward", "fp32", shape))
         self.launch("convolution", kernel, grid, THREADS, x, weights, out, positions, *numbers, *last)
 
+    def convolution_batchnorm_forward_training(
+        self,
+        x: DeviceArray,
+        weights: DeviceArray,
+        convolved: DeviceArray,
+        out: DeviceArray,
+        geometry: ConvolutionGeometry,
+        scales: DeviceArray,
+        biases: DeviceArray,
+        mean: DeviceArray,
+        variance: DeviceArray,
+        rolling_mean: DeviceArray,
+        rolling_variance: DeviceArray,
+        momentum: float,
+        activation: str = "linear",
+    ) -> None:
+        """See :meth:`Backend.convolution_batchnorm_forward_training`; on tensor cores in one pass less."""
+        found = self._forward_with_statistics(x, weights, convolved, geometry)
+        learned, targets = (scales, biases), (mean, variance, rolling_mean, rolling_variance)
+        if found is None:
+            self.batchnorm_forward_training(convolved, out, *learned, *targets, momentum, activation)
+            return
+        statistics, length = found
+        self.join_statistics(statistics, length, convolved.positions()[0], targets, momentum)
+        self.batchnorm_forward_inference(convolved, out, *learned, mean, variance, activation)
+
+    def _forward_with_statistics(
+        self, x: DeviceArray, weights: DeviceArray, out: DeviceArray, geometry: ConvolutionGeometry
+    ) -> tuple[DeviceArray, int] | None:
+        """The bare convolution, and where it runs on tensor cores, what :meth:`tensor_forward` returns."""
+        precision = self.convolution_precision(x.dtype)
+        is_first = FirstLayer.of(x.shape, out.shape, geometry) is not None
+        if precision == "fp32" or is_first or _is_depthwise(weights.shape, geometry):
+            self.convolution_forward(x, weights, out, geometry)
+            return None
+        numbers = _numbers(x, weights, out, geometry)
+        return self.tensor_forward(
+            precision, x, weights, out, geometry, numbers, None, None, "linear", with_statistics=True
+        )
+
     def convolution_residual_forward(
         self,
         x: DeviceArray,

@@ -61,29 +61,37 @@ class TensorConvolutionOperations(BatchNormOperations):
             copy = 0 if precision == "tf32" or operation == "backward_weights" else 2 * prod(weights_shape)
             for vectors in (True, False):
                 shape = ConvolutionShape.of(tuple(x_shape), tuple(out_shape), geometry, vectors)
-                splits = self.plan(operation, precision, shape).splits
-                shares = 4 * splits * shape.results(operation) if splits > 1 else 0
-                needed = max(needed, workspace_bytes((copy,), (shares,), itemsize=1))
+                plan = self.plan(operation, precision, shape)
+                floats = _shares(shape, operation, plan)
+                if operation == "forward" and "backward_weights" in operations:  # statistics for batch normalisation
+                    positions, filters = prod(out_shape) // out_shape[1], out_shape[1]
+                    floats = max(floats, -(-positions // TENSOR_TILES[operation][plan.kernel].m) * 2 * filters)
+                needed = max(needed, workspace_bytes((copy,), (4 * floats,), itemsize=1))
         return needed
 
     def tensor_forward(
         self, precision: str, x: DeviceArray, weights: DeviceArray, out: DeviceArray, geometry: ConvolutionGeometry,
         numbers: Sequence[int], scale: DeviceArray | None, bias: DeviceArray | None, activation: str,
-        residual: DeviceArray | None = None, after: str = "linear", statistics: DeviceArray | None = None,
-    ) -> None:  # fmt: skip
+        residual: DeviceArray | None = None, after: str = "linear", with_statistics: bool = False,
+    ) -> tuple[DeviceArray, int] | None:  # fmt: skip
         """``out = after(activation(convolution * scale + bias) + residual)``; see kernels/tensor_forward.cu.
 
-        statistics (tiles, 2, f), of :meth:`statistics_tiles`: needs a plan without splits.
+        Where statistics are asked for and the plan has no splits, it returns them, (tiles, 2, f) in the workspace: mean
+        and sum of the squared distances to it; and how many positions a tile has.
         """
         positions, filters, out_stride = out.positions()
         stride = 0 if residual is None else residual.positions()[2]
         last = (scale, bias, KINDS[activation], residual, stride, KINDS[after])
         channels, share = x.shape[1] // geometry.groups, filters // geometry.groups
-        vectors = FIRST * _in_vectors(x, channels) | RESULT * _in_vectors(out, share)
+        vectors = FIRST * _in_vectors(x, channels) | SECOND * _weights_in_vectors(weights, channels, x.dtype)
+        shape, plan = self._plan_for("forward", precision, x, out, geometry, vectors == FIRST | SECOND)
+        vectors |= RESULT * _in_vectors(out, share)
         vectors |= RESIDUAL * (residual is not None and _in_vectors(residual, share))
-        shape, plan = self._plan_for("forward", precision, x, out, geometry, vectors & FIRST != 0)
-        shares, copy = self._shares_and_weights(shape, "forward", plan, weights, x.dtype)
-        vectors |= SECOND * _in_vectors(copy, channels)
+        tile = TENSOR_TILES["forward"][plan.kernel]
+        tiles = -(-positions // tile.m) if with_statistics and plan.splits == 1 else 0
+        room = tiles * 2 * filters if tiles else _shares(shape, "forward", plan)
+        floats, copy = self._floats_and_weights(room, weights, x.dtype)
+        shares, statistics = (floats, None) if plan.splits > 1 else (None, floats)
         self._launch_tiles(
             "forward", shape, plan, vectors, 1,
             x, copy, out, positions, *numbers, *last, statistics, shares, plan.splits, geometry.groups, vectors,
@@ -94,6 +102,7 @@ class TensorConvolutionOperations(BatchNormOperations):
                 "tensor_forward", "finish_forward", grid, block,
                 shares, out, out_stride, positions, filters, by_four, plan.splits, *last,
             )  # fmt: skip
+        return None if statistics is None else (statistics.reshape(tiles, 2, filters), tile.m)
 
     def tensor_backward_input(
         self, precision: str, grad_out: DeviceArray, weights: DeviceArray, grad_x: DeviceArray,
@@ -102,10 +111,11 @@ class TensorConvolutionOperations(BatchNormOperations):
         """See :meth:`Backend.convolution_backward_input`."""
         pixels, channels, x_stride = grad_x.positions()
         share, filters = channels // geometry.groups, grad_out.shape[1] // geometry.groups
-        vectors = FIRST * _in_vectors(grad_out, filters) | RESULT * _in_vectors(grad_x, share)
-        shape, plan = self._plan_for("backward_input", precision, grad_x, grad_out, geometry, vectors & FIRST != 0)
-        shares, copy = self._shares_and_weights(shape, "backward_input", plan, weights, grad_out.dtype)
-        vectors |= SECOND * _in_vectors(copy, share)
+        vectors = FIRST * _in_vectors(grad_out, filters) | SECOND * _weights_in_vectors(weights, share, grad_out.dtype)
+        shape, plan = self._plan_for("backward_input", precision, grad_x, grad_out, geometry, vectors == FIRST | SECOND)
+        vectors |= RESULT * _in_vectors(grad_x, share)
+        room = _shares(shape, "backward_input", plan)
+        shares, copy = self._floats_and_weights(room, weights, grad_out.dtype)
         self._launch_tiles(
             "backward_input", shape, plan, vectors, geometry.stride_y * geometry.stride_x,
             grad_out, copy, grad_x, grad_x.shape[0], *numbers, accumulate, shares, plan.splits, geometry.groups,
@@ -150,18 +160,17 @@ class TensorConvolutionOperations(BatchNormOperations):
         shape = ConvolutionShape.of(x.shape, out.shape, geometry, vectors)
         return shape, self.plan(operation, precision, shape)
 
-    def _shares_and_weights(
-        self, shape: ConvolutionShape, operation: str, plan: Plan, weights: DeviceArray, dtype: Any
+    def _floats_and_weights(
+        self, room: int, weights: DeviceArray, dtype: Any
     ) -> tuple[DeviceArray | None, DeviceArray]:
-        """Room for the splits' sums, if there are any, and the weights as elements of a type."""
-        room = plan.splits * shape.results(operation) if plan.splits > 1 else 0
+        """So many floats of the workspace, None if none, and the weights as elements of a type."""
         copied = 0 if dtype == weights.dtype else weights.size
-        shares, copy = self.carve((4 * room,), (dtype.itemsize * copied,), dtype=np.uint8)
+        floats, copy = self.carve((4 * room,), (dtype.itemsize * copied,), dtype=np.uint8)
         elements = weights
         if copied:
             elements = copy.view(dtype).reshape(weights.shape)
             self.move(weights, elements)
-        return shares.view(np.float32) if room else None, elements
+        return floats.view(np.float32) if room else None, elements
 
     def _launch_tiles(
         self, operation: str, shape: ConvolutionShape, plan: Plan, vectors: int, phases: int, *arguments: Any
@@ -184,6 +193,11 @@ def _given(*arrays: DeviceArray | None) -> list[DeviceArray]:
     return [array for array in arrays if array is not None]
 
 
+def _shares(shape: ConvolutionShape, operation: str, plan: Plan) -> int:
+    """Floats that the splits write."""
+    return plan.splits * shape.results(operation) if plan.splits > 1 else 0
+
+
 def _shared_bytes(tile: Tile) -> int:
     """Of the stages: see kernels/tensor_convolution.cuh."""
     return 4 * 64 * (tile.m + tile.n)
@@ -194,3 +208,8 @@ def _in_vectors(array: DeviceArray, channels: int) -> bool:
     rows, _, stride = array.positions()
     lengths = (channels, stride if rows > 1 else channels)
     return not any(length * array.itemsize % VECTOR_BYTES for length in lengths) and not array.address % VECTOR_BYTES
+
+
+def _weights_in_vectors(weights: DeviceArray, channels: int, dtype: Any) -> bool:
+    """The same of weights, or of their copy in another type."""
+    return _in_vectors(weights, channels) if weights.dtype == dtype else not channels * dtype.itemsize % VECTOR_BYTES
