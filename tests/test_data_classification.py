@@ -248,7 +248,7 @@ def test_yaml_with_lists(folder: Path) -> None:
     [
         ("train: none\nformat: folders\n", "x.yaml:1  none: no such folder"),
         ("train: none.list\nnames: [a]\n", "none.list  cannot be read"),
-        ("train: train.list\nnames: [red, green, blue]\n", "x.yaml  has no val: the pictures to val with"),
+        ("train: train.list\nnames: [red, green, blue]\n", "x.yaml  has no val: the pictures to validate with"),
         ("format: shapes\nnames: [a]\n", "x.yaml  is a data set for detectors"),
     ],
 )

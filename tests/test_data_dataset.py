@@ -337,7 +337,7 @@ def test_without_splits_all_is_for_training(folder):
 
 def test_a_split_that_is_not_there(folder):
     picture(folder / "set" / "train" / "a.png", BOX)
-    with pytest.raises(NoSuchSplit, match="set  has no val: the pictures to val with"):
+    with pytest.raises(NoSuchSplit, match="set  has no val: the pictures to validate with"):
         open_dataset("set", "val")
     assert list(open_splits("set")) == ["train"]
     (folder / "x.yaml").write_text("names: [a]\n")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkpy.evaluation import Evaluation
-from darkpy.evaluation.curves import THRESHOLDS, confusion, curves
+from darkpy.evaluation.curves import THRESHOLDS, class_line, confusion, curves
 from tests.test_evaluation_report import BOX, FAR, NEAR, evaluation
 
 CORNERS = [(x, y, 0.3, 0.3) for x in (0.2, 0.5, 0.55, 0.8) for y in (0.2, 0.25, 0.8)]
@@ -104,3 +104,35 @@ def test_the_confusion_agrees_with_the_report(found, there, thresh):
         assert cells[row.class_id].sum() == counts.truths
         assert cells[:, row.class_id].sum() == counts.true_positives + counts.false_positives
     assert cells[-1, -1] == 0
+
+
+# Lines ------------------------------------------------------------------------------------------------------------
+
+SEEN_BY = {
+    "everybody": np.eye(3),
+    # Machado, Oliveira, Fernandes: A Physiologically-based Model for Simulation of Color Vision Deficiency, 2009.
+    "protanopes": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopes": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.01182, 0.04294, 0.968881]],
+}
+LONG_MEDIUM_SHORT = [
+    [0.412221, 0.536333, 0.051446], [0.211903, 0.6807, 0.107397], [0.088302, 0.281719, 0.629979]
+]  # fmt: skip
+OKLAB = [[0.210454, 0.793618, -0.004072], [1.977998, -2.428592, 0.450594], [0.025904, 0.782772, -0.808676]]
+
+
+def seen(color: str, by: str) -> np.ndarray:
+    """An HTML colour as a point in the Oklab space, where it is for somebody's eyes."""
+    channels = np.array([int(color[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    light = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return np.array(OKLAB) @ np.cbrt(np.array(LONG_MEDIUM_SHORT) @ np.clip(np.array(SEEN_BY[by]) @ light, 0, 1))
+
+
+@pytest.mark.parametrize("paper", ["on_white", "on_black"])
+@pytest.mark.parametrize("by", SEEN_BY)
+def test_lines_of_eight_classes_can_be_told_apart(by, paper):
+    """By their dashes, or by colours that are far from each other; 0.02 is a step that is just seen."""
+    lines = [class_line(class_id) for class_id in range(8)]
+    for number, line in enumerate(lines):
+        for other in lines[:number]:
+            distance = np.linalg.norm(seen(getattr(line, paper), by) - seen(getattr(other, paper), by))
+            assert line.dashes != other.dashes or distance > 0.06

@@ -121,11 +121,17 @@ def test_finished_run_has_a_whole_page(finished: Path) -> None:
     page = Page(read(finished / "runs/tiny-1/report.html"))
     assert page.open == []
     assert page.headings == SECTIONS
-    assert "tiny.cfg on tiny.yaml: finished, 6 of 6 iterations in 0:0" in page.text
-    assert "4 layers, 0.00 M parameters" in page.text
+    assert "tiny.cfg on data/tiny.yaml: 4 layers, 0.00 M parameters" in page.text
+    assert re.search(r"Finished on \d{4}-\d\d-\d\d, 6 iterations in \d+\s(s|min)\b", page.text)
     assert ["training", "6", "6", "1.0", "0"] in page.rows
     assert ["validation", "2", "2", "1.0", "0"] in page.rows
+    assert ["seed", "0"] in page.rows
+    assert ["map every", "4"] in page.rows
     assert ["thresh", "0.01"] in page.rows
+    assert not any(row[0] == "iou thresh" for row in page.rows)  # the usual one
+    [coco] = [row for row in page.rows if row[0] == "average recall"]
+    assert len(coco) == 10
+    assert all(re.fullmatch(r"[\d.]+|–|", cell) for cell in coco[1:])
 
 
 def test_page_needs_nothing_beside_it(finished: Path) -> None:
@@ -225,8 +231,7 @@ def test_stopped_run_gets_its_report_from_the_command(folder: Path) -> None:
     assert result.exit_code == 0
     assert result.stdout == "report: runs/tiny-2/report.html\n"
     page = Page(read("runs/tiny-2/report.html"))
-    assert "stopped, 1 of 6 iterations" in page.text
-    assert "the time limit of 0:00" in page.text
+    assert re.search(r"Stopped by the time limit of 0:00 on [\d-]+, 1 of 6 iterations", page.text)
     assert "Classes" in page.headings  # of last.weights: there are no others
 
 
@@ -260,6 +265,7 @@ def test_without_validation_pictures_there_are_the_curves(folder: Path) -> None:
     for _ in range(2):  # at the end, then by the command
         page = Page(read(result.folder / "report.html"))
         assert page.headings == ["Learning", "Data", "Settings", "tiny.cfg"]
+        assert re.search("(N|n)othing was measured: .*validat", page.text)
         report_run(result.folder, device="numpy")
 
 
@@ -269,7 +275,7 @@ def test_run_that_goes_on_can_be_reported_too(folder: Path) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), "state": "running", "iteration": 5}))
     with RunFolder(path.parent).locked():
         report_run(path.parent, device="numpy")
-    assert "still running, 5 of 6 iterations" in Page(read()).text
+    assert "Still running, 5 of 6 iterations" in Page(read()).text
 
 
 @pytest.mark.parametrize("is_there", [True, False])
@@ -289,7 +295,9 @@ def test_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: b
     if not is_there:
         headings.remove("The worst pictures")  # there were some: see below
     assert page.headings == [*headings, "colours.cfg"]
-    assert [row[0] for row in page.rows if len(row) == 4 and row[0]] == ["blue", "green", "red"]
+    assert [row[0] for row in page.rows if len(row) == 4 and "taken for" not in row[0]] == [
+        "blue", "green", "red",
+    ]  # fmt: skip
     wrong = len(evaluation.class_ids) - round(evaluation.accuracy * evaluation.pictures)
     assert result.best is not None
     assert text.count("data:image/jpeg") == min(wrong, 12) > 0
@@ -319,8 +327,35 @@ def test_many_classes_are_held_in_bounds(folder: Path) -> None:
     assert sum(len(row) == 12 - 2 for row in page.rows) == 42  # headers, classes, all; without COCO and training data
     matrix = [row for row in page.rows if len(row) == 25]
     assert len(matrix) == 25
+    assert "each of the classes" in page.text
     assert {"class 0", "class 5"} <= {row[0] for row in matrix}
     assert "Of 41 only the 24 with the most mistakes are shown." in page.text
+
+
+def test_confusions_are_named(folder: Path) -> None:
+    """The pairs that are confused more than once, the most often first."""
+    names = ["cat", "dog", "cow"]
+    objects = [(picture, picture % 3, 0.5, 0.5, 0.2, 0.2) for picture in range(12)]
+    taken = [1, 0, 1, 1, 0, 2, 1, 1, 2, 0, 1, 2]
+    claims = [(picture, kind, 0.9, 0.5, 0.5, 0.2, 0.2) for picture, kind in enumerate(taken)]
+    page = Page(render(Facts(open_run("runs/tiny-1"), assessed(claims, objects, names, 12))))
+    assert "Most often taken: cat for dog (3), dog for cat (2)." in page.text
+
+
+def test_one_class_needs_no_matrix(folder: Path) -> None:
+    row = (0.5, 0.5, 0.2, 0.2)
+    page = Page(render(Facts(open_run("runs/tiny-1"), assessed([(0, 0, 0.9, *row)], [(0, 0, *row)], ["cell"], 1))))
+    assert page.headings == ["Learning", "Precision, recall and F1", "Classes", "Data", "Settings", "tiny.cfg"]
+    assert "all classes" not in page.text
+
+
+def test_course_of_a_run_that_failed(folder: Path) -> None:
+    path = Path("runs/tiny-1/status.json")
+    changes = {"state": "failed", "reason": "the disk is full.", "iteration": 5, "seconds": 7500, "loss": 2e7}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    page = Page(render(Facts(open_run("runs/tiny-1"))))
+    assert re.search(r"Failed on [\d-]+, 5 of 6 iterations in 2\sh 5\smin: the disk is full\.(?!\.)", page.text)
+    assert "2.0e7" in page.text
 
 
 def test_objects_are_not_counted_in_the_largest_sets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from darkpy.config.cfg import read_cfg
 from darkpy.errors import DataError, TrainingError
 from darkpy.network import Network
 from darkpy.training import Callback, Outcome, Record, Trainer
-from darkpy.training.chart import Chart, Curves, draw_chart
+from darkpy.training.chart import Chart, Curves, draw_chart, loss_top
 from darkpy.training.chart import _top as chart_top
 from darkpy.training.checkpoint import Checkpoint
 from darkpy.training.csv_log import CsvLog
@@ -478,6 +478,8 @@ def test_top_of_the_chart_hides_little() -> None:
     assert chart_top(course) == 36.0  # most of it lies above that
     course.averages = [5.0] * 100
     assert chart_top(course) == 6.0
+    assert loss_top([5.0] * 60 + [1e18] * 5) == 30.0  # what was before it exploded is still seen
+    assert loss_top([np.inf, np.nan]) == loss_top([0.0]) == 1.0
 
 
 @pytest.mark.parametrize("count", [1, 9000])

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpy.config.data_files import DataDescription, read_data, read_names
-from darkpy.data.dataset import SPLIT_FOLDERS, Dataset, Labels, open_dataset, print_notice
+from darkpy.data.dataset import SPLIT_FOLDERS, Dataset, Labels, no_split, open_dataset, print_notice
 from darkpy.data.pictures import SUFFIXES
 from darkpy.errors import ConfigError, DataError, Problem, suggestion
 from darkpy.resources import find
@@ -206,7 +206,7 @@ def _open_description(
         return _all_of(description, [word for word, place in listed.items() if place], names, notify)
     place = listed[split]
     if place is None:
-        raise DataError(f"has no {split}: the pictures to {split} with", where=str(path))
+        raise no_split(split, path)
     if not place.is_dir():
         return _of_list(description, split, names, notify)
     if names is None:

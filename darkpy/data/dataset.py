@@ -322,14 +322,16 @@ def _open_description(
     if description.kind == "coco":
         return _coco_of_description(description, listed, split, names)
     if listed is None:
-        raise _no_split(description, split)
+        raise no_split(split, description.path)
     if description.kind == "voc" and not listed.is_dir() and _is_voc(description.root):
         return _open_voc(description.root, split, names, path.stem, listed)
     return _with_pictures(path.stem, names, listed, description, description.difficult if split == "val" else None)
 
 
-def _no_split(description: DataDescription, split: str) -> NoSuchSplit:
-    return NoSuchSplit(f"has no {split}: the pictures to {split} with", where=str(description.path))
+def no_split(split: str, path: Path) -> NoSuchSplit:
+    """The error about a data set without a split that is wanted."""
+    purpose = "validate" if split == "val" else split
+    return NoSuchSplit(f"has no {split}: the pictures to {purpose} with", where=str(path))
 
 
 def _coco_of_description(
@@ -345,7 +347,7 @@ def _coco_of_description(
         return found
 
     if listed is None and (description.train or description.val or description.test):
-        raise _no_split(description, split)
+        raise no_split(split, description.path)
     path = file_in(listed or description.root, split)
     if not names and split != "train" and (description.train or listed is None):
         names = category_names(file_in(description.train or description.root, "train"))
@@ -402,7 +404,7 @@ def _open_folder(path: Path, split: str, names: Sequence[str] | None) -> Dataset
             break
     else:
         if any(_has_split(path, word) for words in SPLIT_FOLDERS.values() for word in words):
-            raise NoSuchSplit(f"has no {split}: the pictures to {split} with", where=str(path))
+            raise no_split(split, path)
         pictures = pictures_in(path)
     names, notes = (names, []) if names else _find_names(path, pictures)
     return Dataset(path.resolve().name, names, pictures, problems=problems, notes=notes)

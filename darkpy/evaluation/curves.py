@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpy.boxes import iou
+from darkpy.drawing import class_color
 from darkpy.evaluation.average_precision import precision_recall
 
 if TYPE_CHECKING:
@@ -21,14 +22,36 @@ THRESHOLDS = np.linspace(0, 1, 501, dtype=np.float32)
 """Probabilities at which the F1 score is told."""
 
 
+DASHES = ((), (6, 3), (2, 3), (9, 3, 2, 3))
+"""Beside its colour a class has a way of drawing its line, for those who see the colours alike."""
+
+
+@dataclass(frozen=True)
+class ClassLine:
+    """How the line of a class is drawn in every chart: HTML colours, and lengths of dashes and gaps, none if solid."""
+
+    on_white: str
+    on_black: str
+    dashes: tuple[int, ...]
+
+
+def class_line(class_id: int) -> ClassLine:
+    """The line of a class, in the colour of its boxes."""
+    blue, green, red = class_color(class_id)
+    # On white paper the colours made for pictures are too light.
+    white, black = ("#" + "".join(f"{round(part * share):02x}" for part in (red, green, blue)) for share in (0.75, 1))
+    return ClassLine(white, black, DASHES[class_id % len(DASHES)])
+
+
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """One class, or all together, at every threshold that makes a difference.
+    """One class, or all together (``class_id`` -1), at every threshold that makes a difference.
 
     objects: how many there are. probability: (n,) of the detections, from the most to the least probable. precision,
     recall: (n,) of all detections up to that one.
     """
 
+    class_id: int
     name: str
     objects: int
     average_precision: float
@@ -65,17 +88,23 @@ def curves(evaluation: Evaluation) -> tuple[Curve, list[Curve]]:
     ranked = evaluation.matches.ranked(probability, evaluation.iou_thresh)
     right = evaluation.matches.true_positive(probability, evaluation.iou_thresh)
 
-    def curve(name: str, rows: NDArray[np.intp], objects: int, average_precision: float) -> Curve:
+    def curve(class_id: int, name: str, rows: NDArray[np.intp], objects: int, average_precision: float) -> Curve:
         precision, recall = precision_recall(right[rows], objects)
-        return Curve(name, objects, average_precision, probability[rows], precision, recall)
+        return Curve(class_id, name, objects, average_precision, probability[rows], precision, recall)
 
-    class_id = evaluation.predictions.class_id[ranked]
+    kinds = evaluation.predictions.class_id[ranked]
     by_class = [
-        curve(result.name, ranked[class_id == result.class_id], result.counts.truths, result.average_precision)
+        curve(
+            result.class_id,
+            result.name,
+            ranked[kinds == result.class_id],
+            result.counts.truths,
+            result.average_precision,
+        )
         for result in evaluation.classes
         if result.counts.truths
     ]
-    return curve("all classes", ranked, evaluation.counts.truths, evaluation.mean_average_precision), by_class
+    return curve(-1, "all classes", ranked, evaluation.counts.truths, evaluation.mean_average_precision), by_class
 
 
 def confusion(evaluation: Evaluation) -> NDArray[np.int64]:

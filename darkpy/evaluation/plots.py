@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from darkpy.drawing import class_color
 from darkpy.evaluation.confusion import draw_confusion
-from darkpy.evaluation.curves import NOTHING, THRESHOLDS, Curve, confusion, curves
+from darkpy.evaluation.curves import NOTHING, THRESHOLDS, Curve, class_line, confusion, curves
 from darkpy.files import atomic_write
 
 if TYPE_CHECKING:
@@ -45,9 +44,9 @@ def draw_precision_recall(
     """Draw precision over recall into a png file; the area under a class's line is its average precision."""
     figure, axes = _figure()
     ranked = sorted(by_class, key=lambda curve: -curve.average_precision)
-    for place, curve in enumerate(ranked):
+    for curve in ranked:
         label = f"{curve.name}  {100 * curve.average_precision:.1f}"
-        axes.plot(RECALLS, curve.precision_at(RECALLS), **_line(place, len(ranked), label))
+        axes.plot(RECALLS, curve.precision_at(RECALLS), **_line(curve.class_id, len(ranked), label))
     mean = 100 * together.average_precision
     if len(ranked) > 1:
         average = np.mean([curve.precision_at(RECALLS) for curve in ranked], axis=0)
@@ -62,16 +61,18 @@ def draw_f1(together: Curve, by_class: Sequence[Curve], thresh: float, title: st
     """Draw the F1 score over the probability threshold into a png file, with the best threshold and the one used."""
     figure, axes = _figure()
     ranked = sorted(by_class, key=lambda curve: -curve.best_threshold()[1])
-    for place, curve in enumerate(ranked):
+    for curve in ranked:
         best, score = curve.best_threshold()
-        axes.plot(THRESHOLDS, curve.f1(), **_line(place, len(ranked), f"{curve.name}  {score:.2f} at {best:.2f}"))
+        label = f"{curve.name}  {score:.2f} at {best:.2f}"
+        axes.plot(THRESHOLDS, curve.f1(), **_line(curve.class_id, len(ranked), label))
     best, score = together.best_threshold()
     if len(ranked) != 1:
         axes.plot(THRESHOLDS, together.f1(), color=INK, linewidth=2.6, label=f"all  {score:.2f} at {best:.2f}")
     axes.plot([best], [score], marker="o", color=INK, markersize=7)
     axes.axvline(thresh, color=INK, linewidth=1, linestyle=":")
+    # At the top: below it the lines of many classes cross.
     axes.annotate(
-        f" used: {thresh:g}", (thresh, 0.01), color=INK, fontsize=9, ha="left" if thresh < 0.8 else "right"
+        f" used: {thresh:g} ", (thresh, 0.98), color=INK, fontsize=9, ha="left" if thresh < 0.8 else "right", va="top"
     )
     axes.set_xlabel("probability threshold", color=INK)
     axes.set_ylabel("F1 score: harmonic mean of precision and recall", color=INK)
@@ -88,14 +89,13 @@ def _figure() -> tuple[Any, Any]:
     return figure, figure.add_subplot()
 
 
-def _line(place: int, count: int, label: str) -> dict[str, Any]:
-    """The style of one class's line: its own colour, or a thin blue one where there are too many."""
+def _line(class_id: int, count: int, label: str) -> dict[str, Any]:
+    """The style of one class's line: the same in each picture, or a thin blue one where there are too many."""
     if count > MOST_NAMED:
         return {"color": MAIN, "linewidth": 0.8, "alpha": 0.35}
-    blue, green, red = class_color(place)
-    # On white paper the colours made for pictures are too light.
-    color = tuple(0.75 * channel / 255 for channel in (red, green, blue))
-    return {"color": color, "linewidth": 1.6, "label": label.replace("$", r"\$")}
+    line = class_line(class_id)
+    dashes = (0, tuple(part / 1.6 for part in line.dashes)) if line.dashes else "-"  # in widths of the line
+    return {"color": line.on_white, "linestyle": dashes, "linewidth": 1.6, "label": label.replace("$", r"\$")}
 
 
 def _finish(figure: Any, axes: Any, legend: str, path: str | Path) -> None:

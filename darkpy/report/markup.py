@@ -32,6 +32,11 @@ def join(children: Iterable[Any]) -> Markup:
     return Markup("".join(map(_child, children)))
 
 
+def section(title: str, *children: Any) -> Markup:
+    """A part of the page below a heading."""
+    return element("section", element("h2", title), children)
+
+
 def _child(child: Any) -> str:
     if child is None:
         return ""

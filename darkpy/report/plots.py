@@ -84,7 +84,7 @@ def line_chart(
     ]
     ruled = [] if rule is None else [
         element("line", x1=across(rule.x), x2=across(rule.x), y1=0, y2=height, class_="rule"),
-        element("text", rule.text, x=across(rule.x) + 4, y=height - 6, class_="title"),
+        element("text", rule.text, x=across(rule.x) + (4 if rule.x < 0.75 else -4), y=12, class_=_beside(rule)),
     ]  # fmt: skip
     # What lies outside the axes is cut off by the inner picture's edge.
     drawn = element(
@@ -101,6 +101,11 @@ def line_chart(
     return element(
         "svg", inside, class_="plot", viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=description
     )
+
+
+def _beside(rule: Mark) -> str:
+    """On the right of its line, at the top, where few lines of the chart are; on the left where there is no room."""
+    return "over begin" if rule.x < 0.75 else "over end"
 
 
 def swatch(kind: str, style: str | None = None) -> Markup:

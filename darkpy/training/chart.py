@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,8 @@ SHARE = 150
 """... and so many times as long as the last drawing took, to keep the cost below one percent."""
 MOST_POINTS = 4000
 """Iterations drawn; of more, every n-th."""
+MOST_MEDIANS = 6
+"""The loss axis reaches to so many times the median at most."""
 
 
 @dataclass
@@ -151,13 +153,22 @@ def _draw_losses(axes: Any, curves: Curves) -> None:
     _style(axes, LOSS)
 
 
-def _top(curves: Curves) -> float:
-    """Top of the loss axis: a little above the losses after the first ones.
+def loss_top(averages: Sequence[float]) -> float:
+    """Top of the axis for running averages of a loss: a little above those after the first ones.
 
-    The cfg's max_chart_loss lowers it where most of the curve is still seen then.
+    Where the loss explodes, what was before is still to be seen.
     """
+    settled = np.asarray(averages[len(averages) // 20 :], np.float64)
+    settled = settled[np.isfinite(settled)]
+    if not settled.size:
+        return 1.0
+    return float(min(1.2 * np.percentile(settled, 97), MOST_MEDIANS * np.median(settled))) or 1.0
+
+
+def _top(curves: Curves) -> float:
+    """Top of the loss axis; the cfg's max_chart_loss lowers it where most of the curve is still seen then."""
+    top = loss_top(curves.averages)
     settled = curves.averages[len(curves.averages) // 20 :]
-    top = 1.2 * float(np.percentile(settled, 97)) or 1.0
     return curves.top_loss if float(np.median(settled)) < curves.top_loss < top else top
 
 
