@@ -363,14 +363,17 @@ class Network:
     # Passes ----------------------------------------------------------------------------------------------------
 
     def forward(self, x: np.ndarray, truth: Truth | None = None) -> np.ndarray:
-        """Run all layers on pictures ``x``, float32 (batch, channels, height, width) in 0..1.
+        """Run all layers on pictures ``x``, (batch, channels, height, width), float32 in 0..1 or uint8 in 0..255.
 
         Returns the last layer's output. In training, batch normalisation uses and updates the batch's statistics and
         dropout drops; ``truth`` (see :meth:`train_batch`) may be given here or to :meth:`backward`.
         """
         self._take_pictures(x)
         with self.backend.running():
-            self._forward()
+            if self.training:
+                self._forward()
+            else:
+                self.backend.repeated(("forward", self._bound), self._forward)
         if truth is not None:
             self.loss(truth)
         return self.backend.to_host(self.output)
@@ -451,9 +454,9 @@ class Network:
         With ``time_steps`` they are ``batch`` sequences of so many pictures: each part holds the first picture of its
         sequences, then the second of each, and so on.
 
-        ``x`` is float32 (batch, channels, height, width) in 0..1. ``truth`` is, for detectors, a list with one array
-        (n, 5) per picture: class, centre x, centre y, width, height in 0..1; for classifiers an array
-        (batch, classes). Returns the loss: the mean over the subdivisions of Darknet's get_network_cost.
+        ``x`` is (batch, channels, height, width), float32 in 0..1 or uint8 in 0..255. ``truth`` is, for detectors, a
+        list with one array (n, 5) per picture: class, centre x, centre y, width, height in 0..1; for classifiers an
+        array (batch, classes). Returns the loss: the mean over the subdivisions of Darknet's get_network_cost.
 
         Raises :class:`~darkpy.errors.NotFinite`, with nothing updated, if the loss or a gradient is NaN or infinite.
         """
@@ -495,13 +498,18 @@ class Network:
 
     def _pass(self, pictures: tuple[int, int]) -> list[Any]:
         """Forward and backward over these pictures of the batch, which are in place; the losses of the heads."""
-        with self.backend.running():
+        last = self._held_now()
+
+        def work() -> list[Any]:
             self._forward()
             losses = [head.compare() for head in self.heads]
             check_finite(losses, pictures)
             self._has_loss = True
-            self._backward(self._held_now())
-        return losses
+            self._backward(last)
+            return losses
+
+        with self.backend.running():
+            return self.backend.repeated(("pass", self._bound, last), work)
 
     def update(self) -> None:
         """Change the parameters along the gradients gathered since :meth:`zero_gradients`."""
@@ -525,7 +533,7 @@ class Network:
                 f"the network takes arrays (batch, {expected[0]}, {expected[1]}, {expected[2]}), "
                 f"not {tuple(x.shape)}; resize the pictures or call resize(width, height)"
             )
-        return self.backend.asarray(np.ascontiguousarray(x, dtype=self.backend.dtype))
+        return self.backend.pictures(x)
 
     # Files and use ---------------------------------------------------------------------------------------------
 

@@ -33,6 +33,10 @@ class Update:
         """Whether :meth:`read` need not wait."""
         return self._journal.is_known
 
+    def wait(self) -> None:
+        """Wait until it is known, and all that were begun before it."""
+        self._journal.wait()
+
     def read(self) -> float:
         """The loss: the mean over the subdivisions of Darknet's get_network_cost. Heads get their ``loss_parts``."""
         network = self._network

@@ -17,7 +17,7 @@ Conventions, everywhere:
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -125,6 +125,10 @@ class Backend(ABC):
     threads: int
     #: What the user waits for at the first use on this machine; None afterwards.
     first_use: str | None = None
+    #: Whether :meth:`pictures` had better be given uint8, channels last in memory, where there are such.
+    bytes_preferred: bool = False
+    #: What :meth:`set_clock` was told last.
+    clock: int = 0
 
     # --- memory
 
@@ -175,6 +179,23 @@ class Backend(ABC):
     def set_workspace(self, nbytes: int) -> None:
         """Make the workspace at least ``nbytes`` big. Without it, operations let it grow as they need."""
 
+    def pictures(self, x: np.ndarray) -> Array:
+        """Pictures (n, c, h, w) as a network's input, where the backend computes; uint8 are divided by 255.
+
+        The result is written over by the next call, and may share memory with ``x``. A device may fetch ``x`` while the
+        host goes on: if it lies in :meth:`picture_memory`, it stays as it is until :meth:`pictures_taken`.
+        """
+        values = np.divide(x, 255, dtype=self.dtype) if x.dtype == np.uint8 else np.asarray(x, self.dtype)
+        return self.asarray(np.ascontiguousarray(values), self.activation_dtype)
+
+    def pictures_taken(self) -> None:
+        """Wait until nobody reads what :meth:`pictures` was given last."""
+        return
+
+    def picture_memory(self, nbytes: int) -> np.ndarray:
+        """Host memory, flat uint8, from which pictures come to the device fastest."""
+        return np.empty(nbytes, np.uint8)
+
     def free_memory(self) -> int | None:
         """Bytes left of the device's own memory; None where arrays lie in the system's."""
         return None
@@ -195,9 +216,26 @@ class Backend(ABC):
     def running(self) -> AbstractContextManager[None]:
         """What a network's passes run inside; a backend may set up threads or streams for that time."""
 
+    def repeated(self, key: Hashable, work: Callable[[], Item]) -> Item:
+        """Do ``work`` and return its result.
+
+        Whenever the key is the same, so is the work: the same operations on the same arrays with the same numbers, only
+        that the arrays' contents and :meth:`set_clock` may be others. A device may remember what was launched and do
+        it again without calling ``work``; the result is then that of the call it remembers.
+        """
+        return work()
+
+    def differs(self, why: str) -> None:
+        """What is being done by :meth:`repeated` is other work every time, and cannot be remembered."""
+        return
+
+    def set_clock(self, time: int) -> None:
+        """Tell :meth:`uniform` what time it is; any number that is not negative."""
+        self.clock = time
+
     @abstractmethod
-    def uniform(self, generator: np.random.Generator, out: Array) -> None:
-        """Fill ``out`` with numbers uniform in [0, 1) that depend on the generator only."""
+    def uniform(self, seed: int, place: int, out: Array) -> None:
+        """Fill ``out`` with numbers uniform in [0, 1) that depend on the seed, the clock and the place only."""
 
     # --- convolution
 

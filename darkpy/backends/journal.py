@@ -63,6 +63,9 @@ class Journal:
         """Whether :meth:`read` need not wait."""
         return True
 
+    def wait(self) -> None:
+        """Wait until it is known, and all that were written before it."""
+
     def read(self) -> list[list[Any]]:
         """The losses of every pass; raises NotFinite if something was not finite and nothing was updated."""
         return self.passes

@@ -13,6 +13,7 @@ from darkpy.data.workers import SAMPLE, generator
 class ClassifierSamples(Samples):
     """Sample ``number`` of a run: one picture or a blend of several, and how much of each class is in it."""
 
+    are_bytes = False  # blends are made of floats
     augmentation: ClassifierAugmentation  # type: ignore[assignment]  # the loader hands it through
 
     def make(self, number: int, out: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:

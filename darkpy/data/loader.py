@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -42,11 +43,13 @@ class Batch:
     (class, cx, cy, w, h), relative, or (n, 6) with a number that both views of an object share, where there are two of
     every picture; ``indices`` says which picture of the data set each sample shows, the first one of a mixed sample.
 
+    With ``as_bytes`` ``x`` may be uint8, to be divided by 255: the same pictures, channels last in memory.
+
     ``x`` is memory of the loader: it holds this batch until the next one is taken, then it is written over.
     """
 
     iteration: int
-    x: NDArray[np.float32]
+    x: NDArray[Any]
     truth: list[NDArray[np.float32]]
     indices: list[int]
 
@@ -81,6 +84,8 @@ class Loader:
         report: Callable[[Problem], None] | None = None,
         samples: type[Samples] | None = None,
         options: NetOptions | None = None,
+        as_bytes: bool = False,
+        memory: Callable[[int], NDArray[np.uint8]] | None = None,
     ) -> None:
         """Start making batches.
 
@@ -99,6 +104,9 @@ class Loader:
                 had already when the loader was made are not repeated.
             samples: what makes a sample of a picture and its labels; None for samples with boxes.
             options: of ``[net]``, where samples with boxes are to be mixed and grouped as they say.
+            as_bytes: whether batches are to be uint8 where samples are until they are divided by 255.
+            memory: gives so many bytes for batches, flat; called in this thread, for the larger one of the sizes of the
+                first iteration and of iteration 0.
         """
         if batch < 1 or start < 0:
             raise ValueError(f"batch must be at least 1 and start at least 0, not {batch} and {start}")
@@ -108,7 +116,10 @@ class Loader:
             cache_bytes = default_cache_bytes()
         made = (samples or Samples)(dataset, augmentation, channels, seed, shuffle, cache_bytes)
         made.schedule = Schedule(len(dataset), batch, seed=seed, shuffle=shuffle, options=options)
-        self._pipeline = _Pipeline(made, batch, size_at, channels, start)
+        dtype = np.uint8 if as_bytes and made.are_bytes else np.float32
+        self._pipeline = _Pipeline(made, batch, size_at, channels, start, dtype)
+        if memory is not None:
+            self._pipeline.provide(memory)
         self._known = set(dataset.problems)
         self._report = report
         self.problems: list[Problem] = []
@@ -170,7 +181,12 @@ class Loader:
 
 
 class Samples:
-    """Sample ``number`` of a run, whoever asks for it and whenever."""
+    """Sample ``number`` of a run, whoever asks for it and whenever.
+
+    are_bytes: whether samples can be made as uint8, to be divided by 255.
+    """
+
+    are_bytes: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -194,8 +210,8 @@ class Samples:
         self._problems: list[Problem] = []
         self._told: set[int] = set()
 
-    def make(self, number: int, out: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
-        """Write sample ``number``, counted from the start of the run, to ``out`` (c, h, w).
+    def make(self, number: int, out: NDArray[Any]) -> tuple[NDArray[np.float32], int]:
+        """Write sample ``number``, counted from the start of the run, to ``out`` (c, h, w), float32 or uint8.
 
         Returns its boxes and the index of its picture, the first of them in a mixed sample. The boxes are (n, 5), in a
         schedule with two views of every picture (n, 6): the last number is the same in both views of an object.
@@ -204,6 +220,9 @@ class Samples:
         indices, pictures = zip(*(self._numbered(index) for index in recipe.indices))
         height, width = out.shape[1:]
         sample, boxes = self.augmentation.combine(pictures, width, height, recipe.chances, recipe.rng)
+        if out.dtype == np.uint8:
+            np.copyto(out, sample)
+            return boxes, indices[0]
         for plane, target in zip(cv2.split(sample.transpose(1, 2, 0)), out):
             np.divide(plane, np.float32(255), out=target)
         return boxes, indices[0]
@@ -271,19 +290,24 @@ class Samples:
 class _Slot:
     """Room for one batch, used again and again; ``missing`` is the number of its samples still to be made."""
 
-    memory: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    memory: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
     iteration: int = -1
     missing: int = 0
-    x: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
+    x: NDArray[Any] = field(default_factory=lambda: np.empty(0, np.float32))
     truth: list[NDArray[np.float32]] = field(default_factory=list)
     indices: list[int] = field(default_factory=list)
 
-    def begin(self, iteration: int, shape: tuple[int, int, int, int]) -> None:
-        """Make room for a batch. Memory is allocated only for a batch larger than all before."""
-        size = int(np.prod(shape))
-        if size > self.memory.size:
-            self.memory = np.empty(size, np.float32)
-        self.x = self.memory[:size].reshape(shape)
+    def begin(self, iteration: int, shape: tuple[int, int, int, int], dtype: type[np.generic]) -> None:
+        """Make room for a batch (n, c, h, w). Memory is allocated only for a batch larger than all before.
+
+        Bytes lie channels last in memory, floats in the order of the axes.
+        """
+        nbytes = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        if nbytes > self.memory.size:
+            self.memory = np.empty(nbytes, np.uint8)
+        flat = self.memory[:nbytes].view(dtype)
+        n, c, h, w = shape
+        self.x = flat.reshape(n, h, w, c).transpose(0, 3, 1, 2) if dtype is np.uint8 else flat.reshape(shape)
         self.truth = [np.zeros((0, 5), np.float32)] * shape[0]
         self.indices = [-1] * shape[0]
         self.iteration, self.missing = iteration, shape[0]
@@ -303,8 +327,10 @@ class _Pipeline:
         size_at: Callable[[int], tuple[int, int]],
         channels: int,
         start: int,
+        dtype: type[np.generic] = np.float32,
     ) -> None:
         self.samples = samples
+        self.dtype = dtype
         self.batch = batch
         self.size_at = size_at
         self.channels = channels
@@ -318,6 +344,12 @@ class _Pipeline:
         self._closed = False
         self._threads: list[threading.Thread] = []
         self._opencv_threads: int | None = None
+
+    def provide(self, memory: Callable[[int], NDArray[np.uint8]]) -> None:
+        """Let the slots use memory from elsewhere, before the threads begin."""
+        pixels = max(width * height for width, height in map(self.size_at, (0, self._next_batch)))
+        for slot in self._slots:
+            slot.memory = memory(self.batch * self.channels * pixels * np.dtype(self.dtype).itemsize)
 
     def open(self, workers: int) -> None:
         """Start the threads; with none, samples are made by :meth:`take`."""
@@ -413,7 +445,7 @@ class _Pipeline:
         slot = self._slots[iteration % len(self._slots)]
         if place == 0:
             width, height = self.size_at(iteration)
-            slot.begin(iteration, (self.batch, self.channels, height, width))
+            slot.begin(iteration, (self.batch, self.channels, height, width), self.dtype)
         self._next_sample = number + 1
         return slot, place, number
 

@@ -86,12 +86,33 @@ class Graph:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
     net_options: Any = None
-    seen: int = 0
-    progress: float = 0.0
     seed: int = 0
     time_steps: int = 1
+    _seen: int = 0
+    _progress: float = 0.0
     _mini_batch: int = 1
     _truths: dict[Hashable, tuple[int, Any]] = field(default_factory=dict)
+
+    @property
+    def seen(self) -> int:
+        """Pictures seen in training. A layer that asks for them does something else at every pass."""
+        self.backend.differs("it depends on the pictures seen")
+        return self._seen
+
+    @seen.setter
+    def seen(self, seen: int) -> None:
+        self._seen = seen
+        self.backend.set_clock(seen)
+
+    @property
+    def progress(self) -> float:
+        """How much of the training is done, 0..1. A layer that asks for it does something else at every pass."""
+        self.backend.differs("it depends on the progress of the training")
+        return self._progress
+
+    @progress.setter
+    def progress(self, progress: float) -> None:
+        self._progress = progress
 
     def begin_truth(self) -> None:
         """What heads are told from now on is of another mini-batch."""

@@ -64,13 +64,13 @@ class Dropout(Layer):
         return f"p {o.probability:g}" + (" in blocks" if o.dropblock else "")
 
     def generator(self) -> np.random.Generator:
-        """Random numbers that depend on the seed, the pictures seen and the layer."""
+        """Random numbers for blocks, that depend on the seed, the pictures seen and the layer."""
         return np.random.default_rng(np.random.SeedSequence([self.graph.seed, self.graph.seen, self.index]))
 
     def draw(self, mask: Any) -> list[float]:
         """Fill ``mask`` (n, c, h, w); returns below which number values are dropped, for each picture or for all."""
         if not self.options.dropblock:
-            self.backend.uniform(self.generator(), mask)
+            self.backend.uniform(self.graph.seed, self.index, mask)
             return [self.options.probability]
         kept = self.draw_blocks(mask.shape)
         self.backend.copy(kept, mask)

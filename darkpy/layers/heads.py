@@ -29,6 +29,7 @@ class ObjectHead(Layer):
     """A layer that learns from the objects of the pictures; the gradient of its input is that of its loss."""
 
     is_head = True
+    _unwanted: Any = None
 
     def backward(self, grad_output: Any, grad_x: Any) -> None:
         """Pass the gradient of the loss on as it is."""
@@ -41,7 +42,11 @@ class ObjectHead(Layer):
 
     def loss_gradient(self) -> Any:
         """Where the loss writes its gradient; an array to throw away if nobody before this layer learns."""
-        return self.backend.empty(self.output.shape) if self.grad_output is None else self.grad_output
+        if self.grad_output is not None:
+            return self.grad_output
+        if self._unwanted is None or self._unwanted.shape != self.output.shape:
+            self._unwanted = self.backend.empty(self.output.shape)
+        return self._unwanted
 
     def check_objects(self, truth: Sequence[np.ndarray]) -> None:
         """Raise InputError unless ``truth`` has one array of objects for each picture of the last forward pass."""

@@ -136,6 +136,7 @@ class PreparedClassifier(Prepared):
             cache_bytes=self.cache,
             report=report,
             samples=ClassifierSamples,
+            memory=self.network.backend.picture_memory,
         )
 
 

@@ -119,6 +119,8 @@ class Prepared:
             cache_bytes=self.cache,
             report=report,
             options=network.options,
+            as_bytes=network.backend.bytes_preferred,
+            memory=network.backend.picture_memory,
         )
 
 

@@ -30,7 +30,7 @@ TIMED = 30
 """Iterations over which the speed is averaged."""
 
 AHEAD = 10
-"""Updates that may be on their way before the oldest one is waited for."""
+"""Updates that may be on their way; then the older half is waited for, so that the device is never without work."""
 
 
 class Batch(Protocol):
@@ -38,7 +38,7 @@ class Batch(Protocol):
 
     @property
     def x(self) -> np.ndarray:
-        """Pictures, float32 in 0..1; read only until the next batch is asked for."""
+        """Pictures, float32 in 0..1 or uint8 in 0..255; read only until the next batch is asked for."""
 
     @property
     def truth(self) -> Sequence[np.ndarray]:
@@ -217,6 +217,7 @@ class Trainer:
             for callback in self.callbacks:
                 callback.after_update(self, self.network.iteration)
             self._tell_what_is_known(batch)
+            self.network.backend.pictures_taken()  # the next batch may be written over them
             ended = self._ended()
             if ended is not None:
                 return ended
@@ -226,9 +227,11 @@ class Trainer:
     def _tell_what_is_known(self, batch: Batch) -> None:
         """Tell of all iterations whose loss is known, or of all there are if that cannot wait."""
         at_once = self._is_due()
+        if len(self._under_way) >= AHEAD:
+            self._under_way[AHEAD // 2 - 1].update.wait()
         while self._under_way:
             oldest = self._under_way[0]
-            if not (at_once or len(self._under_way) >= AHEAD or oldest.update.is_known):
+            if not (at_once or oldest.update.is_known):
                 return
             self._read(oldest, batch if len(self._under_way) == 1 else None)
             self._under_way.popleft()

@@ -56,7 +56,8 @@ struct CUstream_st {
 };
 struct CUevent_st {
     double milliseconds = 0;
-    long recorded_at = 0;  // how often the host had waited then
+    CUstream stream = nullptr;
+    long number = 0;  // of all events recorded
 };
 struct CUgraph_st {
     Work work;
@@ -73,7 +74,8 @@ constexpr int AT_MOST = 99 << 10;
 std::recursive_mutex mutex;
 std::set<CUstream> captured_streams;
 thread_local CUstreamCaptureMode thread_mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
-long waits = 0, launches = 0;
+long waits = 0, launches = 0, recorded = 0;
+std::map<CUstream, long> waited_for;  // the last event of a stream that the host knows to be over
 std::map<int, CUctx_st> contexts;
 thread_local std::vector<CUcontext> stack;
 // As on a real GPU, nothing works any more after a kernel went wrong; here until the error was reported once.
@@ -143,6 +145,8 @@ CUresult unsafe(const char* what) {
 
 CUresult waited(CUstream stream) {
     waits++;
+    for (auto& [other, last] : waited_for)
+        if (!stream || stream == other) last = recorded;
     if (stream ? stream->captures : !captured_streams.empty())
         return invalidate(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "waiting");
     return taken_error();
@@ -559,17 +563,21 @@ CUresult cuEventDestroy(CUevent event) {
 }
 CUresult cuEventRecord(CUevent event, CUstream stream) {
     BEGIN event->milliseconds = now();
-    event->recorded_at = waits;
+    event->stream = stream;
+    event->number = ++recorded;
+    waited_for.try_emplace(stream, 0);
     return submit(stream, [] { return CUDA_SUCCESS; });
 }
-CUresult cuEventSynchronize(CUevent) {
+CUresult cuEventSynchronize(CUevent event) {
     BEGIN if (CUresult error = unsafe("waiting for an event")) return error;
     waits++;
+    waited_for[event->stream] = std::max(waited_for[event->stream], event->number);
     return taken_error();
 }
 CUresult cuEventQuery(CUevent event) {
     BEGIN if (CUresult error = unsafe("asking for an event")) return error;
-    return setting("HOSTCUDA_BUSY", 0) && event->recorded_at == waits ? CUDA_ERROR_NOT_READY : CUDA_SUCCESS;
+    bool is_over = event->number <= waited_for[event->stream];
+    return setting("HOSTCUDA_BUSY", 0) && !is_over ? CUDA_ERROR_NOT_READY : CUDA_SUCCESS;
 }
 CUresult cuEventElapsedTime(float* milliseconds, CUevent start, CUevent end) {
     BEGIN* milliseconds = (float)(end->milliseconds - start->milliseconds);

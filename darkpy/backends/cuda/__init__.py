@@ -11,8 +11,10 @@ from darkpy.backends.cuda.cast_convolution import CastConvolutionOperations
 from darkpy.backends.cuda.compiler import cache_folder
 from darkpy.backends.cuda.detections import DetectionOperations
 from darkpy.backends.cuda.elementwise import ElementwiseOperations
+from darkpy.backends.cuda.graphs import GraphOperations
 from darkpy.backends.cuda.on_host import OnHostOperations
 from darkpy.backends.cuda.optimizers import OptimizerOperations
+from darkpy.backends.cuda.pictures import PictureOperations
 from darkpy.backends.cuda.rearranging import RearrangingOperations
 from darkpy.backends.cuda.softmax import SoftmaxOperations
 
@@ -28,6 +30,8 @@ class CudaBackend(
     OptimizerOperations,
     DetectionOperations,
     OnHostOperations,
+    PictureOperations,
+    GraphOperations,
 ):
     """float32, or pictures of 16 bits (``precision``); pictures lie channels last in memory."""
 

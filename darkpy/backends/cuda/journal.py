@@ -112,11 +112,15 @@ class LateJournal(Journal):
         """See :meth:`Journal.is_known`."""
         return bool(self._written.query())
 
+    def wait(self) -> None:
+        """See :meth:`Journal.wait`: for the device to have come so far."""
+        if not self.is_known:
+            self._written.synchronize()
+
     def read(self) -> list[list[Any]]:
-        """See :meth:`Journal.read`; waits for the device to have come so far, once."""
+        """See :meth:`Journal.read`."""
         if self._pages:
-            if not self.is_known:
-                self._written.synchronize()
+            self.wait()
             self._check_alarm()
             self.passes = [[self._finished(loss) for loss in losses] for losses in self.passes]
             self._give_back()

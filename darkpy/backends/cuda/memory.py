@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -20,6 +20,7 @@ import numpy as np
 
 from darkpy.backends.base import Backend, Item
 from darkpy.backends.cuda.array import DeviceArray, Rearranged, row_major
+from darkpy.backends.cuda.capture import Capture, NotRepeatable, trusted
 from darkpy.backends.cuda.compiler import ELEMENTS, KernelError, Signature, kernels_of
 from darkpy.backends.cuda.device import Block, open_gpu
 from darkpy.backends.precision import activation_dtype, is_float
@@ -64,6 +65,11 @@ class MemoryOperations(Backend):
         self.stream = self.gpu.stream
         self.kernels = kernels_of(index)
         self._pool = None if os.environ.get("DARKPY_CUDA_POOL") == "0" else _pool(index)
+        self._capture: Capture | None = None
+        self._graph_pool: Any = None
+        self._kept_constants: dict[tuple[str, bytes], DeviceArray] = {}
+        self.allocations = 0
+        self._clock = self.zeros((2,), np.int32)
         self._workspace = self.empty((0,), np.uint8)
         self._partials = self.empty((0,))
 
@@ -80,18 +86,46 @@ class MemoryOperations(Backend):
 
     def empty(self, shape: Sequence[int], dtype: Any = None) -> DeviceArray:
         """See :meth:`Backend.empty`."""
+        self.allocations += 1
         return self._array(shape, dtype, self._driver.mem_alloc)
 
     def scratch(self, shape: Sequence[int], dtype: Any = None) -> DeviceArray:
         """An array for the length of an operation, with arbitrary contents, from the pool."""
-        return self._array(shape, dtype, self._driver.mem_alloc if self._pool is None else self._pool.allocate)
+        pool = self._pool if self._capture is None else self._pool_of_graphs()
+        array = self._array(shape, dtype, self._driver.mem_alloc if pool is None else pool.allocate)
+        if self._capture is not None and pool is None:
+            self._capture.kept.append(array.owner)
+        return array
+
+    def _pool_of_graphs(self) -> Any:
+        """What recorded work takes for a moment stays reserved for it: nobody else may have it between two launches."""
+        if self._graph_pool is None and self._pool is not None:
+            from pycuda.tools import DeviceMemoryPool
+
+            self._graph_pool = DeviceMemoryPool()
+        return self._graph_pool
+
+    def constant(self, values: Any, dtype: Any) -> DeviceArray:
+        """These numbers on the device, brought there once and for all."""
+        host = np.ascontiguousarray(values, dtype)
+        key = (host.dtype.str, host.tobytes())
+        if key not in self._kept_constants:
+            self._kept_constants[key] = self.empty(host.shape, dtype)
+            self.copy(host, self._kept_constants[key])
+        return self._kept_constants[key]
+
+    def refuse_to_record(self, why: str) -> None:
+        """Raise NotRepeatable if work is being recorded, see :class:`~darkpy.backends.cuda.graphs.GraphOperations`."""
+        if self._capture is not None:
+            raise NotRepeatable(why)
 
     def _array(self, shape: Sequence[int], dtype: Any, allocate: Callable[[int], Any]) -> DeviceArray:
         dtype = np.dtype(self.dtype if dtype is None else dtype)
         nbytes = math.prod(shape) * dtype.itemsize
-        self.gpu.collect()
         try:
-            block = Block(self.gpu, allocate(max(nbytes, 1)))
+            with trusted() if self._capture is not None else nullcontext():
+                self.gpu.collect()
+                block = Block(self.gpu, allocate(max(nbytes, 1)))
         except self._driver.MemoryError as error:
             free, total = self._driver.mem_get_info()
             raise OutOfMemory(
@@ -123,6 +157,7 @@ class MemoryOperations(Backend):
 
     def to_host(self, array: DeviceArray) -> np.ndarray:
         """See :meth:`Backend.to_host`; waits for the device."""
+        self.refuse_to_record("the host looks at a result")
         ordered = self.in_order(array)
         host = np.empty(array.shape, array.dtype)
         if host.size:
@@ -159,6 +194,7 @@ class MemoryOperations(Backend):
             values = np.ascontiguousarray(np.broadcast_to(source, out.shape), out.dtype)
         if not values.size:
             return
+        self.refuse_to_record("the host brings numbers to the device")
         target = out if out.is_in_order else self._like_in_order(out)
         self._driver.memcpy_htod_async(target.address, values, self.stream)
         if target is not out:
@@ -179,8 +215,7 @@ class MemoryOperations(Backend):
             self._driver.memset_d8_async(array.address, 0, array.nbytes, self.stream)
         else:
             # A value repeated without end is an array whose strides are all 0.
-            one = self.scratch((1,), array.dtype)
-            self._driver.memcpy_htod_async(one.address, np.array([value], array.dtype), self.stream)
+            one = self.constant([value], array.dtype)
             self.move(DeviceArray(self, one.owner, one.address, array.shape, array.dtype, (0,) * array.ndim), array)
 
     def add(self, source: DeviceArray, out: DeviceArray) -> None:
@@ -248,7 +283,7 @@ class MemoryOperations(Backend):
             return array
         copy = self._like_in_order(origin)
         self.move(origin, copy)
-        return _in_order_as(copy, array.shape)
+        return in_order_as(copy, array.shape)
 
     @contextmanager
     def written_in_order(self, array: DeviceArray, keep: bool) -> Iterator[DeviceArray]:
@@ -263,7 +298,7 @@ class MemoryOperations(Backend):
         copy = self._like_in_order(origin)
         if keep:
             self.move(origin, copy)
-        yield _in_order_as(copy, array.shape)
+        yield in_order_as(copy, array.shape)
         self.move(copy, origin)
 
     def rows_to_read(self, array: DeviceArray) -> DeviceArray:
@@ -281,7 +316,7 @@ class MemoryOperations(Backend):
 
     def _like_in_order(self, array: DeviceArray) -> DeviceArray:
         memory = self.scratch((array.size,), array.dtype)
-        return _in_order_as(memory, array.shape)
+        return in_order_as(memory, array.shape)
 
     # Workspace -------------------------------------------------------------------------------------------------
 
@@ -390,9 +425,20 @@ class MemoryOperations(Backend):
         for item in items:
             function(item)
 
-    def uniform(self, generator: np.random.Generator, out: DeviceArray) -> None:
-        """See :meth:`Backend.uniform`: the same numbers as on the CPU, drawn there."""
-        self.copy(generator.random(out.shape, self.dtype), out)
+    def set_clock(self, time: int) -> None:
+        """See :meth:`Backend.set_clock`; the device has it in its memory."""
+        if time == self.clock:
+            return
+        super().set_clock(time)
+        for place, word in enumerate((time & 0xFFFFFFFF, time >> 32)):
+            self._driver.memset_d32_async(self._clock.address + 4 * place, word, 1, self.stream)
+
+    def uniform(self, seed: int, place: int, out: DeviceArray) -> None:
+        """See :meth:`Backend.uniform`: drawn by kernels/random.cu, other numbers than on the CPU."""
+        if not out.is_dense:
+            raise ValueError("random numbers are drawn for arrays without gaps")
+        grid = self.blocks_for(-(-out.size // 4))
+        self.launch("random", "uniform", grid, THREADS, out, out.size, seed, place, self._clock)
 
 
 def _conversion(source: DeviceArray, out: DeviceArray) -> str:
@@ -439,7 +485,7 @@ def _argument(argument: Any, kernel: str) -> Any:
     return 0 if argument is None else argument
 
 
-def _in_order_as(memory: DeviceArray, shape: Sequence[int]) -> DeviceArray:
+def in_order_as(memory: DeviceArray, shape: Sequence[int]) -> DeviceArray:
     """Memory without gaps as an array that lies in the order of its axes, whatever their number."""
     return DeviceArray(memory.backend, memory.owner, memory.address, shape, memory.dtype, row_major(tuple(shape)))
 

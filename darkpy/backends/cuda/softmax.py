@@ -26,7 +26,7 @@ class SoftmaxOperations(JournalOperations):
 
     def grouped_softmax_forward(self, x: DeviceArray, out: DeviceArray, starts: Any, temperature: float) -> None:
         """See :meth:`Backend.grouped_softmax_forward`."""
-        ends = self.asarray(np.append(starts, x.shape[-1]).astype(np.int32))
+        ends = self.constant(np.append(starts, x.shape[-1]), np.int32)
         self._softmax(x, out, ends, len(starts), temperature)
 
     def _softmax(

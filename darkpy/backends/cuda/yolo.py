@@ -141,7 +141,7 @@ class YoloOperations(JournalOperations):
             s.ignore_thresh, s.truth_thresh, s.iou_thresh, s.iou_normalizer, s.obj_normalizer, s.max_delta,
             s.label_smooth_eps, *np.ravel(s.anchors / (s.width, s.height)), *s.class_multipliers, *s.class_factors,
         ]  # fmt: skip
-        return self.asarray(np.array(numbers, np.int32)), self._doubles(constants)
+        return self.constant(numbers, np.int32), self.constant(constants, np.float64)
 
     def _doubles(self, values: Any) -> DeviceArray:
         """In double precision on the device."""

@@ -1,0 +1,90 @@
+"""The driver's graphs, which PyCUDA does not know: work of a stream recorded instead of done, to be launched as one."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from typing import Any
+
+from darkpy.errors import DarkpyError
+
+#: What a thread that captures may do to others' work: nothing that the driver thinks unsafe; anything (CUDA's names).
+THREAD_LOCAL, RELAXED = 1, 2
+
+
+class NotRepeatable(DarkpyError):
+    """Work that cannot be recorded, because the host takes part in it."""
+
+
+@cache
+def _library() -> Any:
+    return ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+
+
+def _call(name: str, *arguments: Any) -> None:
+    code = getattr(_library(), name)(*arguments)
+    if code:
+        text = ctypes.c_char_p()
+        _library().cuGetErrorString(code, ctypes.byref(text))
+        raise NotRepeatable(f"{name}: {(text.value or b'').decode() or code}")
+
+
+class Executable:
+    """A graph that can be launched; destroyed with the object, in the thread that lets go of it."""
+
+    def __init__(self, handle: ctypes.c_void_p) -> None:
+        self._handle = handle
+
+    def launch(self, stream: Any) -> None:
+        """Do the work in the order of the stream."""
+        _call("cuGraphLaunch", self._handle, ctypes.c_void_p(stream.handle))
+
+    def __del__(self) -> None:
+        with suppress(Exception):  # at the end of the program there may be no library any more
+            _library().cuGraphExecDestroy(self._handle)
+
+
+class Capture:
+    """The recording of a stream's work between :meth:`begin` and :meth:`end`.
+
+    ``kept``: what has to live as long as the graph.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = ctypes.c_void_p(stream.handle)
+        self.kept: list[Any] = []
+
+    def begin(self) -> None:
+        """From now on the stream does nothing."""
+        _call("cuStreamBeginCapture_v2", self._stream, THREAD_LOCAL)
+
+    def cancel(self) -> None:
+        """The stream works again; what was recorded is forgotten."""
+        graph = ctypes.c_void_p()
+        _library().cuStreamEndCapture(self._stream, ctypes.byref(graph))  # an invalid capture says so once more
+        if graph:
+            _call("cuGraphDestroy", graph)
+
+    def end(self) -> Executable:
+        """The stream works again; what was recorded, ready to be launched."""
+        graph, executable = ctypes.c_void_p(), ctypes.c_void_p()
+        _call("cuStreamEndCapture", self._stream, ctypes.byref(graph))
+        try:
+            _call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
+        finally:
+            _call("cuGraphDestroy", graph)
+        return Executable(executable)
+
+
+@contextmanager
+def trusted() -> Iterator[None]:
+    """This thread may allocate and free although it captures: it knows that the graph will find its memory."""
+    mode = ctypes.c_int(RELAXED)
+    _call("cuThreadExchangeStreamCaptureMode", ctypes.byref(mode))
+    try:
+        yield
+    finally:
+        _call("cuThreadExchangeStreamCaptureMode", ctypes.byref(mode))

@@ -1,0 +1,187 @@
+"""Passes recorded and launched as one: the same numbers as launched one by one, and when they cannot be recorded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from darkpy.config.cfg import read_cfg
+from darkpy.network import Network
+from tests import hostcuda
+from tests.backends import ON_REAL_GPU, backend, why_no_gpu
+from tests.test_update import batch, classifier, detector, labels, values
+from tests.tiny_job import write_cfg
+
+pytestmark = [pytest.mark.cuda, pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")]
+on_stand_in = pytest.mark.skipif(ON_REAL_GPU, reason="the stand-in counts launches")
+
+
+def plain(make: Callable[..., Network], *arguments: Any) -> Network:
+    """A network that records nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DARKPY_CUDA_GRAPHS", "0")
+        return make(*arguments)
+
+
+def graphs_of(network: Network) -> list[Any]:
+    return [graph for graph in network.backend._graphs.values() if graph is not None]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("make, data", [(detector, batch), (classifier, labels)])
+@pytest.mark.parametrize("pool", ["0", "1"])
+def test_updates_are_those_of_plain_launches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any, data: Any, pool: str
+) -> None:
+    """With a rate that changes from step to step, dropout, and other numbers of objects."""
+    monkeypatch.setenv("DARKPY_CUDA_POOL", pool)
+    network, other = make(tmp_path, "cuda"), plain(make, tmp_path, "cuda")
+    for number in range(4):
+        assert network.train_batch(*data(number)) == other.train_batch(*data(number))
+        assert (values(network) == values(other)).all()
+    assert (np.array(network.parameters.statistics) == np.array(other.parameters.statistics)).all()
+    assert len(graphs_of(network)) == 1
+    assert not graphs_of(other)
+
+
+def test_each_size_has_its_graph(tmp_path: Path) -> None:
+    network, other = detector(tmp_path, "cuda"), plain(detector, tmp_path, "cuda")
+    for size in (64, 32, 64, 32):
+        for net in (network, other):
+            net.resize(size, size)
+            net.train_batch(*batch(size, size))
+        assert (values(network) == values(other)).all()
+    assert len(graphs_of(network)) == 2
+    assert all(graph.allocations == network.backend.allocations for graph in graphs_of(network))
+
+
+def test_more_objects_than_before_and_memory_that_has_moved(tmp_path: Path) -> None:
+    """Room for objects grows, the workspace moves: what was recorded counts no more."""
+    network, other = detector(tmp_path, "cuda"), plain(detector, tmp_path, "cuda")
+    for number in (1, 2, 40, 3, 4):
+        if number == 3:
+            network.backend.set_workspace(10 * network.backend.workspace.size + 4096)
+        assert network.train_batch(*batch(number)) == other.train_batch(*batch(number))
+    assert (values(network) == values(other)).all()
+
+
+def test_inference(tmp_path: Path) -> None:
+    config = read_cfg(write_cfg(tmp_path))
+    network = Network(config, device="cuda")
+    other = plain(lambda: Network(config, device="cuda"))
+    for number in range(5):
+        x = batch(number)[0][: 1 + number // 3]
+        if number == 2:
+            for net in (network, other):
+                net.parameters.write(net.layers[2], "biases", np.arange(14))
+        found, expected = (net.forward(x) for net in (network, other))
+        assert (found == expected).all()
+    assert len(graphs_of(network)) == 2
+
+
+@on_stand_in
+def test_a_pass_is_one_launch(tmp_path: Path) -> None:
+    network = detector(tmp_path, "cuda")
+    for number in range(2):
+        network.train_batch(*batch(number))
+    before = hostcuda.launches()
+    network.start_update(*batch(3))
+    # For each of two parts the pictures and the pass; then the check of the gradients and two segments of parameters.
+    assert hostcuda.launches() - before == 2 * 2 + 3
+
+
+def test_a_network_with_work_for_the_host_is_launched_one_by_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def make() -> Network:
+        path = write_cfg(tmp_path)
+        path.write_text(path.read_text().replace("[maxpool]", "[l2norm]\n\n[maxpool]"))
+        return Network(read_cfg(path), training=True, device="cuda")
+
+    network, other = make(), plain(make)
+    with caplog.at_level(logging.DEBUG, "darkpy"):
+        for number in range(3):
+            assert network.train_batch(*batch(number)) == other.train_batch(*batch(number))
+    assert (values(network) == values(other)).all()
+    assert not graphs_of(network)
+    (record,) = caplog.records
+    assert record.getMessage().endswith("is launched one by one: the host looks at a result")
+
+
+def test_a_layer_that_asks_what_was_seen_is_launched_one_by_one(tmp_path: Path) -> None:
+    """[crop] cuts elsewhere at every pass, by launches alone."""
+
+    def make() -> Network:
+        path = write_cfg(tmp_path)
+        crop = "[crop]\ncrop_width=24\ncrop_height=24\nflip=1\n\n[convolutional]\n"
+        path.write_text(path.read_text().replace("[convolutional]\n", crop, 1))
+        return Network(read_cfg(path), training=True, device="cuda")
+
+    network, other = make(), plain(make)
+    for number in range(4):
+        assert network.train_batch(*batch(number)) == other.train_batch(*batch(number))
+    assert not graphs_of(network)
+
+
+def test_what_recorded_work_takes_for_a_moment_is_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DARKPY_CUDA_POOL", "1")
+    from darkpy.backends import create
+
+    device: Any = create("cuda")
+    x, out = device.zeros((1000,)), device.zeros((1000,))
+
+    def work() -> None:
+        moment = device.scratch((1000,))
+        device.fill(moment, 5.0)
+        device.add(moment, out)
+
+    for _ in range(3):
+        device.repeated("work", work)
+    others = [device.asarray(np.full(1000, 7, np.float32)) for _ in range(4)]
+    device.repeated("work", work)
+    assert all((np.asarray(array) == 7).all() for array in [*others])
+    assert (np.asarray(out) == 20).all()
+    assert not np.asarray(x).any()
+
+
+def test_a_mistake_while_recording_is_told_and_the_stream_works_again(tmp_path: Path) -> None:
+    device: Any = backend("cuda")._device
+    out = device.zeros((3,))
+    device.repeated("mistake", lambda: None)
+
+    def mistake() -> None:
+        device.fill(out, 3.0)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        device.repeated("mistake", mistake)
+    assert not np.asarray(out).any(), "recorded, not done"
+    device.fill(out, 2.0)
+    assert (np.asarray(out) == 2).all()
+
+
+@on_stand_in
+@pytest.mark.parametrize("forbidden", ["wait", "allocate", "legacy"])
+def test_the_stand_in_refuses_what_a_driver_refuses(forbidden: str) -> None:
+    import pycuda.driver as driver
+
+    from darkpy.backends.cuda.capture import Capture, NotRepeatable
+
+    device: Any = backend("cuda")._device
+    array = device.zeros((4,))
+    capture = Capture(device.stream)
+    capture.begin()
+    with pytest.raises(driver.Error, match="captur"):
+        if forbidden == "wait":
+            device.stream.synchronize()
+        elif forbidden == "allocate":
+            driver.mem_alloc(4)
+        else:
+            driver.memset_d32(array.address, 1, 4)
+    with pytest.raises(NotRepeatable, match="previous error during capture"):
+        capture.end()
+    assert not np.asarray(array).any()
