@@ -58,7 +58,7 @@ __device__ __forceinline__ void backward_weights(const element* x, const element
 
 #endif
 
-// --- Kernels, by their tiles; those called `any` take arrays that are not aligned.
+// --- Kernels, by their tiles; the one called `any` takes arrays that are not aligned.
 
 extern "C" __global__ void __launch_bounds__(256, 1)
 backward_weights_256x128(const element* x, const element* grad_out, float* target, int positions, int height, int width,
@@ -89,14 +89,6 @@ backward_weights_64x64(const element* x, const element* grad_out, float* target,
     int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding,
     int dilation, long long x_stride, long long out_stride, int splits, int groups, int vectors) {
     ON_TENSOR_CORES(backward_weights<Tile64x64, true>(x, grad_out, target, positions, CONVOLUTION_ARGUMENTS, splits,
-        groups, vectors));
-}
-
-extern "C" __global__ void __launch_bounds__(128, 2)
-backward_weights_64x128_any(const element* x, const element* grad_out, float* target, int positions, int height, int width,
-    int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding,
-    int dilation, long long x_stride, long long out_stride, int splits, int groups, int vectors) {
-    ON_TENSOR_CORES(backward_weights<Tile64x128, false>(x, grad_out, target, positions, CONVOLUTION_ARGUMENTS, splits,
         groups, vectors));
 }
 

@@ -162,7 +162,7 @@ __device__ __forceinline__ void forward(const element* x, const element* weights
 
 #endif
 
-// --- Kernels, by their tiles; those called `any` take arrays that are not aligned.
+// --- Kernels, by their tiles; the one called `any` takes arrays that are not aligned.
 
 extern "C" __global__ void __launch_bounds__(256, 1)
 forward_256x128(const element* x, const element* weights, element* out, int positions, int height, int width, int channels,
@@ -197,15 +197,6 @@ forward_64x64(const element* x, const element* weights, element* out, int positi
     long long x_stride, long long out_stride, const float* scale, const float* bias, int kind, const element* residual,
     long long residual_stride, int after, float* statistics, float* shares, int splits, int groups, int vectors) {
     ON_TENSOR_CORES(forward<Tile64x64, true>(x, weights, out, positions, CONVOLUTION_ARGUMENTS,
-        {scale, bias, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors));
-}
-
-extern "C" __global__ void __launch_bounds__(128, 2)
-forward_128x64_any(const element* x, const element* weights, element* out, int positions, int height, int width, int channels,
-    int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
-    long long x_stride, long long out_stride, const float* scale, const float* bias, int kind, const element* residual,
-    long long residual_stride, int after, float* statistics, float* shares, int splits, int groups, int vectors) {
-    ON_TENSOR_CORES(forward<Tile128x64, false>(x, weights, out, positions, CONVOLUTION_ARGUMENTS,
         {scale, bias, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors));
 }
 

@@ -8,6 +8,7 @@ no device is asked.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 from darkpy.backends.base import ConvolutionGeometry
@@ -61,11 +62,15 @@ TENSOR_TILES = {
 }
 
 #: Those of them that take arrays that cannot be copied 16 bytes at a time.
-TILES_FOR_ANY = ("128x64", "64x128", "64x64")
+TILES_FOR_ANY = ("64x64",)
 
-#: Multiply-adds of a tensor core in the time that one element of an operand takes to reach shared memory. From
-#: datasheets, not measured: a multiprocessor does some 1024 a cycle and gets some 32 bytes of 16-bit elements.
-TRAFFIC = 64
+#: Times that the blocks of a divided sum may occupy the device: the more, the less is lost where the last are fewer.
+MOST_WAVES = 4
+
+#: Multiply-adds that a multiprocessor does in the time that one element of an operand takes to reach it. From
+#: datasheets, not measured: it gets some 32 bytes a cycle, and does 128 multiply-adds in fp32, 512 in TF32, 1024 of 16
+#: bits.
+TRAFFIC = {"fp32": 16, "tf32": 64, "fp16": 64, "bf16": 64}
 
 
 @dataclass(frozen=True)
@@ -117,10 +122,11 @@ def candidates(operation: str, precision: str, shape: ConvolutionShape, multipro
     found = []
     for name, tile in tiles(operation, precision, shape).items():
         most = _most_splits(operation, precision, shape, tile, multiprocessors)
-        found += [Plan(name, splits) for splits in sorted({1, -(-most // 4), -(-most // 2), most})]
+        found += [Plan(name, splits) for splits in sorted({1, *(-(-most // part) for part in (8, 4, 2, 1))})]
     return found
 
 
+@cache
 def default_plan(operation: str, precision: str, shape: ConvolutionShape, multiprocessors: int) -> Plan:
     """The plan for a shape that nobody has measured: the one that should take the least time."""
     plans = candidates(operation, precision, shape, multiprocessors)
@@ -141,12 +147,12 @@ def _cost(operation: str, precision: str, shape: ConvolutionShape, plan: Plan, m
     Blocks run in waves, as many at once as multiprocessors hold. Operands arrive and are multiplied K / splits
     times, with a few steps more to begin and end; shares are written and read again.
     """
-    tile = tiles(operation, precision, shape)[plan.kernel]
+    tile, traffic = tiles(operation, precision, shape)[plan.kernel], TRAFFIC[precision]
     terms = shape.product(operation)[2] / _phases(operation, shape)
     at_once = multiprocessors * tile.blocks
     waves = -(-_blocks(operation, shape, tile) * plan.splits // at_once)
-    block = (terms / plan.splits + 64) * (tile.m * tile.n + TRAFFIC * (tile.m + tile.n))
-    shares = 4 * TRAFFIC * plan.splits * shape.results(operation) / multiprocessors if plan.splits > 1 else 0
+    block = (terms / plan.splits + 64) * (tile.m * tile.n + traffic * (tile.m + tile.n))
+    shares = 4 * traffic * plan.splits * shape.results(operation) / multiprocessors if plan.splits > 1 else 0
     return waves * tile.blocks * block + shares
 
 
@@ -161,9 +167,9 @@ def _blocks(operation: str, shape: ConvolutionShape, tile: Tile) -> int:
 
 
 def _most_splits(operation: str, precision: str, shape: ConvolutionShape, tile: Tile, multiprocessors: int) -> int:
-    """Parts that occupy the device, if their sums are long and their shares small enough."""
+    """Parts that occupy the device several times over, if their sums are long and their shares small enough."""
     if precision == "fp32" and operation != "backward_weights":
         return 1
     _, _, terms = shape.product(operation)
-    wanted = tile.blocks * multiprocessors // _blocks(operation, shape, tile)
+    wanted = MOST_WAVES * tile.blocks * multiprocessors // _blocks(operation, shape, tile)
     return max(1, min(wanted, terms // FEWEST_TERMS, MOST_SHARES // (4 * shape.results(operation))))
