@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,15 +16,13 @@ from numpy.typing import NDArray
 
 from darkpy.backends.base_heads import ClassTree, class_tree
 from darkpy.errors import ConfigError, DataError, InputError, Problem
+from darkpy.views import MIDDLE, View, centre_input
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from darkpy.layers.base import Layer
     from darkpy.network import Network
-
-LONGEST_STRIP = 8
-"""Of a picture so many times longer than wide only the middle is looked at, to save memory."""
 
 BAR = 20
 """Columns of the bar that shows a probability of 1."""
@@ -54,7 +53,8 @@ def classify(network: Network, image_bgr: np.ndarray, top: int = 5) -> list[Clas
     """The ``top`` classes a picture may show, the most probable first.
 
     image_bgr: uint8 (h, w, 3) as from ``cv2.imread``, or grey (h, w). Looked at is the square in its middle, see
-    :func:`centre_input`. Raises :class:`~darkpy.errors.InputError` for a picture or a network that cannot be used so.
+    :func:`~darkpy.views.centre_input`. Raises :class:`~darkpy.errors.InputError` for a picture or a network that cannot
+    be used so.
     """
     from darkpy.detection import picture_planes
 
@@ -92,29 +92,6 @@ def check_classes(network: Network, classes: int, data: str) -> None:
     else:
         hint = f"the network tells {layer.outputs:,} apart; change filters= (or output=) of the last layer with weights"
     raise ConfigError(f"[{layer.section.name}] {data} has {classes:,} classes, {hint}", where=layer.where())
-
-
-def centre_input(image: NDArray[np.uint8], width: int, height: int) -> NDArray[np.float32]:
-    """A network's input of the middle of a picture, float32 (1, channels, height, width), values in 0..1.
-
-    The picture is resized so that its shorter side fits, and what is too long is cut off at both ends: number for
-    number Darknet's (classifier.c, predict_classifier) where the input is a square. Where it is not, the square in the
-    middle is stretched to it, as in training; Darknet cuts another part there.
-
-    image: uint8 (h, w, channels), as :func:`~darkpy.data.pictures.read_picture` returns it.
-    """
-    from darkpy.data.pictures import network_input
-
-    side = min(image.shape[:2])
-    rows, columns = (_middle(length, LONGEST_STRIP * side) for length in image.shape[:2])
-    image = image[rows, columns]
-    resized = network_input(image, image.shape[1] * width // side, image.shape[0] * height // side)
-    return resized[:, :, _middle(resized.shape[2], height), _middle(resized.shape[3], width)]
-
-
-def _middle(length: int, most: int) -> slice:
-    start = max(length - most, 0) // 2
-    return slice(start, start + min(length, most))
 
 
 def hierarchy(network: Network) -> ClassTree:
@@ -170,44 +147,69 @@ def best_classes(network: Network, scores: NDArray[np.float32], top: int) -> lis
 
 
 def score_pictures(
-    network: Network, pictures: Sequence[Path], batch: int, threads: int | None = None
+    network: Network, pictures: Sequence[Path], batch: int, threads: int | None = None, view: View = MIDDLE
 ) -> Iterator[ScoredPicture]:
-    """The scores of pictures, in their order, computed ``batch`` at a time.
+    """The scores of pictures, in their order, computed ``batch`` at a time; view: what of them is looked at.
 
     They are decoded by background threads (by default as many as suit the machine) ahead of the network. One that
-    cannot be read has a problem instead of scores.
+    cannot be read has a problem instead of scores. Raises :class:`~darkpy.errors.ConfigError` for a network that
+    cannot take other sizes, if it has to.
     """
     from darkpy.data.workers import in_background, thread_count
 
     threads = threads or thread_count()
     numbered = list(enumerate(pictures))
     with ThreadPoolExecutor(threads, thread_name_prefix="darkpy-decode") as pool:
-        loaded = in_background(pool, lambda item: _load(network, *item), numbered, ahead=batch + threads)
-        while samples := list(islice(loaded, batch)):
+        # The network's size may change while pictures are being decoded.
+        load = partial(_load, network.channels, network.width, network.height, view)
+        loaded = in_background(pool, load, numbered, ahead=batch + threads)
+        while samples := list(islice(loaded, max(batch // view.count, 1))):
             readable = [pixels for _, pixels in samples if pixels is not None]
-            scores = iter(_forward(network, readable))
+            scores = iter(_scores_of_sizes(network, readable) if view.scales else _scores_of_views(network, readable))
             for sample, pixels in samples:
                 found = None if pixels is None else next(scores)
                 yield ScoredPicture(sample.index, sample.width, sample.height, found, sample.problem)
 
 
-def _load(network: Network, index: int, path: Path) -> tuple[ScoredPicture, NDArray[np.float32] | None]:
+def _load(
+    channels: int, width: int, height: int, view: View, numbered: tuple[int, Path]
+) -> tuple[ScoredPicture, list[NDArray[np.float32]] | None]:
     from darkpy.data.pictures import read_picture
 
+    index, path = numbered
     try:
-        image = read_picture(path, network.channels)
+        image = read_picture(path, channels)
     except DataError as error:
         return ScoredPicture(index, problem=error.problems[0]), None
-    height, width = image.shape[:2]
-    return ScoredPicture(index, width, height), centre_input(image, network.width, network.height)
+    return ScoredPicture(index, image.shape[1], image.shape[0]), view.inputs(image, width, height)
 
 
-def _forward(network: Network, pixels: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    if not pixels:
+def _scores_of_views(network: Network, readable: Sequence[list[NDArray[np.float32]]]) -> NDArray[np.float32]:
+    """The mean scores (n, classes) of pictures that are each one array (views, channels, height, width)."""
+    if not readable:
         return np.zeros((0, output_layer(network).outputs), np.float32)
+    scores = _forward(network, np.concatenate([pixels for (pixels,) in readable]))
+    return scores.reshape(len(readable), -1, scores.shape[1]).mean(axis=1)
+
+
+def _scores_of_sizes(network: Network, readable: Sequence[list[NDArray[np.float32]]]) -> Iterator[NDArray[np.float32]]:
+    """The mean scores (classes,) of each picture, whose arrays have sizes of their own; the network keeps its size."""
+    width, height = network.width, network.height
+    try:
+        for arrays in readable:
+            scores = []
+            for pixels in arrays:
+                network.resize(pixels.shape[3], pixels.shape[2])
+                scores.append(_forward(network, pixels))
+            yield np.concatenate(scores).mean(axis=0)
+    finally:
+        network.resize(width, height)
+
+
+def _forward(network: Network, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     # Untrained or broken weights are told by what comes out, not by warnings on the way.
     with np.errstate(all="ignore"):
-        network.forward(np.concatenate(pixels))
+        network.forward(pixels)
     return class_scores(network)
 
 

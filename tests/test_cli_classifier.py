@@ -309,3 +309,53 @@ def test_predict_with_wrong_input(job: Path, arguments: list[str], message: str)
     (job / "two.names").write_text("a\nb\n")
     Network.from_cfg(tiny_job.write_cfg(job), device="numpy").save_weights("tiny.weights")
     assert message in run("predict", *arguments, status=2).stderr
+
+
+# Other views of a picture, and Darknet's words for them
+
+
+@pytest.mark.parametrize(
+    "word, flags",
+    [
+        ("valid10", ["--crops", "10"]),
+        ("validmulti", ["--scales", "224,288,320,352,384"]),
+        ("validcrop", ["--stretch"]),
+    ],
+)
+def test_darknets_words_for_other_views(job: Path, word: str, flags: list[str]) -> None:
+    network = Network.from_cfg("colours.cfg", "colours.weights", device="numpy")
+    network.layers[1].weights[:] *= 0.0001  # less sure, so that every pixel counts
+    network.save_weights("colours.weights")
+    files = write_lists(job).name, "colours.cfg", "colours.weights", "--json"
+    run(word, *files, "word.json")
+    run("valid", *files, "flags.json", *flags)
+    run("valid", *files, "plain.json")
+    found, expected, plain = (json.loads(Path(f"{name}.json").read_text()) for name in ("word", "flags", "plain"))
+    assert found == expected and found["pictures"] == 6
+    assert found["loss"] != plain["loss"]
+
+
+def test_predict_with_ten_crops(job: Path) -> None:
+    picture = write_picture(job / "a.png", 1)
+    result = run("predict", "colours.cfg", "colours.weights", picture, "--crops", "10", "--names", "x.names", status=2)
+    assert "x.names" in result.stderr
+    write_lists(job)
+    out = run("predict", "colours.cfg", "colours.weights", picture, "--crops", "10", "--names", "colours.names").stdout
+    assert "Green" in out
+
+
+def test_views_that_make_no_sense(job: Path) -> None:
+    files = "colours.cfg", "colours.weights", "--data", "colours"
+    assert "only one" in run("valid", *files, "--crops", "10", "--stretch", status=2).stderr
+    assert "expected lengths in pixels" in run("valid", *files, "--scales", "big", status=2).stderr
+    assert "each is a length in pixels" in run("valid", *files, "--scales", "0", status=2).stderr
+
+
+def test_label_tells_the_pictures_of_the_test_list(job: Path) -> None:
+    data = write_lists(job)
+    assert "colours.data  has no test=" in run("label", data, "colours.cfg", "colours.weights", status=2).stderr
+    (job / "test.list").write_text("pictures/valid0_green.png\npictures/gone.png\n")
+    data.write_text(data.read_text() + "test=test.list\n")
+    result = run("label", data.name, "colours.cfg", "colours.weights", status=2)
+    assert re.search(r"valid0_green.png +Green", result.stdout)
+    assert "pictures/gone.png  no such picture" in result.stderr

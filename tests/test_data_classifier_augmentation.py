@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from darkpy.classification import centre_input
 from darkpy.config.cfg import read_cfg
 from darkpy.config.net import NetOptions
 from darkpy.config.options import parse_options
 from darkpy.data.classifier_augmentation import Blend, ClassifierAugmentation, blend, smooth_truth
+from darkpy.views import centre_input
 
 
 class Chances:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from darkpy.cli.arguments import sort_files
-from darkpy.cli.command import Command, Group, without_effect
+from darkpy.cli.command import Command, Function, Group, without_effect
 from darkpy.cli.detect import existing, override, paths_from_input
 from darkpy.cli.detector import COUNT, POSITIVE
 from darkpy.cli.device import device_options, device_options_of_long_work
@@ -21,6 +21,7 @@ from darkpy.sources import pictures_in
 if TYPE_CHECKING:
     from darkpy.cli.classifier_loading import Classifier
     from darkpy.evaluation.classifier import ClassifierEvaluation
+    from darkpy.views import View
 
 SPLITS = ("val", "train", "test", "all")
 SHOWN = 5
@@ -30,7 +31,59 @@ SHOWN_OF_MANY = 3
 TOP = "-t", "--top"
 
 
-@click.group(cls=Group)
+DARKNET_COMMANDS = {
+    "valid10": ("valid", "--crops", "10"),
+    "validmulti": ("valid", "--scales", "224,288,320,352,384"),
+    "validcrop": ("valid", "--stretch"),
+}
+"""What Darknet has commands of their own for (classifier.c, run_classifier)."""
+
+
+class ClassifierGroup(Group):
+    """The commands, and Darknet's words for some of them with options."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command."""
+        return super().resolve_command(ctx, [*DARKNET_COMMANDS.get(args[0], args[:1]), *args[1:]])
+
+
+class Scales(click.ParamType):
+    """Lengths in pixels, such as ``224,288``."""
+
+    name = "lengths"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """``224,288`` to numbers."""
+        if isinstance(value, tuple):
+            return value
+        words = [word.strip() for word in value.split(",")]
+        if not all(word.isdecimal() for word in words):
+            self.fail(f"{value!r}: expected lengths in pixels such as 224,288", param, ctx)
+        return tuple(map(int, words))
+
+
+def view_options(command: Function) -> Function:
+    """The flags that say what of a picture is looked at."""
+    options = (
+        click.option("--crops", type=click.Choice(("1", "10")), default="1", help="10: corners, middle, all mirrored."),
+        click.option("--scales", type=Scales(), default=(), metavar="N,N...", help="All of it, at these sizes."),
+        click.option("--stretch", is_flag=True, help="All of it, stretched to the input."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def chosen_view(crops: str, scales: tuple[int, ...], stretch: bool) -> View:
+    """What the flags ask for; raises InputError for two at a time."""
+    from darkpy.views import View
+
+    return View(int(crops), scales, stretch)
+
+
+@click.group(cls=ClassifierGroup)
 def classifier() -> None:
     """Train a classifier, measure it, use it.
 
@@ -93,6 +146,7 @@ def train(
 @click.option("--weights", metavar="FILE", help="The weights to measure.")
 @click.option("--split", type=click.Choice(SPLITS), default="val", show_default=True, help="Which pictures.")
 @click.option(*TOP, help="Best guesses that count for the second accuracy. [the data set's, or 5]", **POSITIVE)
+@view_options
 @click.option("--batch", default=16, help="Pictures at a time.", **POSITIVE)
 @click.option("--json", "json_file", metavar="FILE", help="Write all numbers to a json file; - prints only them.")
 @click.option("--confusion", metavar="FILE", help="Draw the confusion matrix into a .png file.")
@@ -110,6 +164,7 @@ def valid(
     confusion: str | None,
     quiet: bool,
     device: str,
+    **looks: Any,
 ) -> None:
     """Measure a classifier: accuracy, precision, recall and F1 per class, and which classes it takes for which."""
     named = sort_files(files)
@@ -118,6 +173,8 @@ def valid(
         raise click.UsageError("a .cfg and a .weights file are needed")
     if confusion is not None and not confusion.lower().endswith(".png"):
         raise click.UsageError(f"{confusion}: the confusion matrix is drawn into a .png file")
+
+    view = chosen_view(**looks)
 
     from darkpy.cli.classifier_loading import load_classifier
     from darkpy.cli.output import shown_progress
@@ -133,7 +190,7 @@ def valid(
         click.echo(loaded.description)
         click.echo(f"{named.data}   {split} {len(dataset):,} pictures")
     with shown_progress("measuring", shown=not quiet) as progress:
-        found = evaluate_classifier(loaded.network, dataset, top=top, batch=batch, progress=progress)
+        found = evaluate_classifier(loaded.network, dataset, top=top, batch=batch, view=view, progress=progress)
     if is_told:
         _report(found)
     for message in (*(() if quiet else dataset.notes), *dataset.problems, *found.skipped):
@@ -202,6 +259,7 @@ def _write_json(path: str, numbers: Any) -> None:
 @click.option("--data", metavar="DATA", help="A data set whose class names to use.")
 @click.option("--names", metavar="FILE", help="Class names, one a line. [those beside the weights]")
 @click.option(*TOP, help="Classes to show. [the data set's top, or 5; of each of several pictures 3]", **POSITIVE)
+@view_options
 @click.option("--batch", default=16, help="Pictures at a time.", **POSITIVE)
 @click.option("--json", "json_file", metavar="FILE", help="Write the classes to a json file; - prints only them.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
@@ -214,6 +272,9 @@ def predict(
     json_file: str | None,
     quiet: bool,
     device: str,
+    crops: str,
+    scales: tuple[int, ...],
+    stretch: bool,
     **named: str | None,
 ) -> None:
     """Tell what pictures show.
@@ -226,11 +287,13 @@ def predict(
     if files.cfg is None or files.weights is None:
         raise click.UsageError("a .cfg and a .weights file are needed")
 
+    view = chosen_view(crops, scales, stretch)
+
     from darkpy.cli.classifier_loading import load_classifier
 
     chosen = [path for path, _ in existing(pictures_in(files.pictures))]
     loaded = load_classifier(files, device=device, batch=batch)
-    job = _Prediction(loaded, top, json_file, quiet)
+    job = _Prediction(loaded, view, top, json_file, quiet)
     if chosen:
         job.look_at(chosen, batch)
     else:
@@ -239,11 +302,38 @@ def predict(
     job.finish()
 
 
+@classifier.command(cls=Command, hidden=True)
+@click.argument("files", nargs=-1, required=True, metavar="DATA CFG WEIGHTS")
+@click.option("--batch", default=16, help="Pictures at a time.", **POSITIVE)
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@device_options
+def label(files: tuple[str, ...], batch: int, quiet: bool, device: str) -> None:
+    """Tell the best class of each picture in the list test= of a .data file, as Darknet does."""
+    named = sort_files(files)
+    if None in (named.data, named.cfg, named.weights):
+        raise click.UsageError("a data set, a .cfg and a .weights file are needed")
+
+    from darkpy.cli.classifier_loading import load_classifier
+    from darkpy.config.data_files import read_data
+    from darkpy.data.paths import bases, find_below, read_lines
+    from darkpy.resources import find
+
+    description = read_data(find("data", named.data or ""))
+    if description.test is None:
+        raise InputError("has no test=, a list of pictures", where=str(description.path))
+    folders = bases(description.test, description.root)
+    pictures = [find_below(folders, line) or Path(line) for _, line in read_lines(description.test)]
+    job = _Prediction(load_classifier(named, device=device, batch=batch), chosen_view("1", (), False), 1, None, quiet)
+    job.look_at(pictures, batch)
+    job.finish()
+
+
 class _Prediction:
     """Classifies pictures, printing and writing what the options ask for."""
 
-    def __init__(self, loaded: Classifier, top: int | None, json_file: str | None, quiet: bool) -> None:
+    def __init__(self, loaded: Classifier, view: View, top: int | None, json_file: str | None, quiet: bool) -> None:
         self.network = loaded.network
+        self.view = view
         self.wanted = top or loaded.top
         self.json_file = json_file
         self.frames: list[dict[str, Any]] = []
@@ -262,7 +352,7 @@ class _Prediction:
         shown = min(self.wanted or (SHOWN if len(pictures) == 1 else SHOWN_OF_MANY), len(self.network.names))
         rows = []
         with shown_progress("classifying", shown=not self.quiet) as progress:
-            for picture in score_pictures(self.network, pictures, batch):
+            for picture in score_pictures(self.network, pictures, batch, view=self.view):
                 path = pictures[picture.index]
                 try:
                     if picture.problem is not None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from darkpy.classification import check_classes, check_classifier, only_leaves, ranking, score_pictures
 from darkpy.errors import InputError, Problem
+from darkpy.views import MIDDLE, View
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -209,6 +210,7 @@ def evaluate_classifier(
     *,
     top: int | None = None,
     batch: int | None = None,
+    view: View = MIDDLE,
     progress: Callable[[int, int], None] | None = None,
 ) -> ClassifierEvaluation:
     """Classify every picture of a data set and compare with what it shows (Darknet's ``classifier valid``).
@@ -216,6 +218,7 @@ def evaluate_classifier(
     top: best guesses that count for the second accuracy; by default what the data set says, or 5. Not kept where it
     is no smaller than the number of classes.
     batch: pictures per forward pass, the network's by default. It does not change the result.
+    view: what of each picture is looked at.
     progress: called with (pictures done, pictures in all).
 
     A picture that cannot be read is left out, and the result's ``skipped`` says why. Raises
@@ -229,7 +232,7 @@ def evaluate_classifier(
     kept = top_count(top if top is not None else dataset.top, dataset.classes)
     rows: list[tuple[int, NDArray[np.int64], float, float]] = []
     skipped: list[Problem] = []
-    for picture in score_pictures(network, dataset.pictures, size):
+    for picture in score_pictures(network, dataset.pictures, size, view=view):
         if picture.problem is not None:
             skipped.append(picture.problem)
         if picture.scores is not None:
