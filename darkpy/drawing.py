@@ -212,6 +212,18 @@ def _label(text: str, color: Color, size: int, room: int, font: str | None) -> N
     return np.ascontiguousarray(np.asarray(label)[..., ::-1])
 
 
+def write(image: NDArray[np.uint8], text: str, left: int, top: int, size: int, color: Color = (40, 40, 40)) -> None:
+    """Write a line into a BGR picture (h, w, 3), ``size`` pixels high; what does not fit is cut off."""
+    from PIL import Image, ImageDraw
+
+    room = image[top : top + round(1.4 * size), left:]
+    if not room.size:
+        return
+    part = Image.fromarray(np.ascontiguousarray(room[..., ::-1]))
+    ImageDraw.Draw(part).text((0, 0), text, font=_font(size, _bundled_font("DejaVuSans.ttf")), fill=color[::-1])
+    room[:] = np.asarray(part)[..., ::-1]
+
+
 @lru_cache(maxsize=32)
 def _font(size: int, path: str | None) -> Any:
     from PIL import ImageFont
@@ -222,9 +234,9 @@ def _font(size: int, path: str | None) -> Any:
         raise InputError(f"cannot be used as a font: {error}", where=path or "") from error
 
 
-def _bundled_font() -> str:
-    """DejaVu Sans Bold, which comes with matplotlib; found without the cost of importing matplotlib."""
+def _bundled_font(name: str = "DejaVuSans-Bold.ttf") -> str:
+    """One of the DejaVu fonts, which come with matplotlib; found without the cost of importing matplotlib."""
     spec = importlib.util.find_spec("matplotlib")
     if spec is None or spec.origin is None:
         raise OSError("matplotlib, which brings the font of the labels, is not installed")
-    return str(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans-Bold.ttf")
+    return str(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / name)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpy.data.pictures import network_input, read_picture
+from darkpy.drawing import write
 from darkpy.errors import InputError
 from darkpy.files import atomic_write
 from darkpy.network import Network
@@ -20,10 +21,12 @@ SHEET_WIDTH = 1600
 """About how wide a sheet is, in pixels."""
 SMALLEST, LARGEST = 24, 320
 """Sides of a tile in pixels; between them, what fills the sheet."""
-GAP, CAPTION, TITLE = 4, 14, 30
+GAP, CAPTION, TITLE = 4, 16, 32
+LETTERS, TITLE_LETTERS = 11, 15
+"""Heights of the writing in pixels."""
 READABLE = 90
 """Side of a tile that is wide enough for a caption."""
-PAPER, INK, CONSTANT = (255, 255, 255), (40, 40, 40), (200, 200, 200)
+PAPER, CONSTANT = (255, 255, 255), (200, 200, 200)
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,14 @@ def draw(
     out: str | Path,
     *,
     letter_box: bool = False,
+    names: Sequence[str] | None = None,
     device: str = "cpu",
 ) -> Drawn:
     """Write the sheet of a layer, for a picture file, as a PNG file.
 
-    A negative ``layer`` counts back from the last one. Raises :class:`~darkpy.errors.InputError` for a layer that is
-    not there, and for files that cannot be used.
+    names: of the classes, for the channels of a head; by default their numbers. A negative ``layer`` counts back from
+    the last one. Raises :class:`~darkpy.errors.InputError` for a layer that is not there, and for files that cannot be
+    used.
     """
     network = Network.from_cfg(cfg, weights, keep_outputs=True, device=device)
     image = read_picture(picture, network.channels)
@@ -57,8 +62,9 @@ def draw(
     chosen = network.layers[layer]
     channels, height, width = maps.shape
     title = f"layer {chosen.index} {chosen.name} {chosen.describe()}  {width}x{height}x{channels}"
+    captions = chosen.channel_names(names or [f"class {number}" for number in range(network.classes)])
     with atomic_write(out) as file:
-        file.write(cv2.imencode(".png", sheet(maps, x[0], title))[1].tobytes())
+        file.write(cv2.imencode(".png", sheet(maps, x[0], title, captions))[1].tobytes())
     return Drawn(title, channels, _constant(maps))
 
 
@@ -74,28 +80,33 @@ def feature_maps(network: Network, x: NDArray[np.float32], layer: int) -> NDArra
     return np.array(network.backend.to_host(network.layers[layer].output)[0], np.float32)
 
 
-def sheet(maps: NDArray[np.float32], picture: NDArray[np.float32], title: str) -> NDArray[np.uint8]:
+def sheet(
+    maps: NDArray[np.float32], picture: NDArray[np.float32], title: str, captions: Sequence[str] = ()
+) -> NDArray[np.uint8]:
     """A BGR picture of all maps (n, h, w), the picture itself (1 or 3, h, w; RGB in 0..1) before them, a title above.
 
     Each map has colours of its own from its smallest value, dark, to its largest, bright, which are written below it
-    where there is room; maps of one value each are coloured by a common scale. A constant map is grey.
+    where there is room; maps of one value each are coloured by a common scale. A constant map is grey. captions: what
+    each map stands for, for a line of its own.
     """
     columns = math.ceil(math.sqrt(len(maps) + 1))
     side = max(SMALLEST, min(LARGEST, SHEET_WIDTH // columns - GAP))
     height, width = maps.shape[1:]
     scale = side / max(height, width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    caption = CAPTION if side >= READABLE else 0
+    caption = (CAPTION * (2 if captions else 1)) if side >= READABLE else 0
     step_x, step_y = size[0] + GAP, size[1] + GAP + caption
     rows = -(-(len(maps) + 1) // columns)
     canvas = np.full((TITLE + rows * step_y + GAP, max(columns * step_x + GAP, 9 * len(title)), 3), PAPER, np.uint8)
-    _write(canvas, title, GAP, TITLE - 10, 0.5)
+    write(canvas, title, GAP, (TITLE - TITLE_LETTERS) // 2 - 1, TITLE_LETTERS)
     tiles = [(_resized(_bgr(picture), size), "picture"), *_tiles(maps, size)]
     for number, (tile, text) in enumerate(tiles):
         top, left = TITLE + number // columns * step_y, GAP + number % columns * step_x
         canvas[top : top + size[1], left : left + size[0]] = tile
         if caption:
-            _write(canvas, text, left, top + size[1] + CAPTION - 3, 0.32)
+            named = [captions[number - 1]] if captions and number else []
+            for line, words in enumerate((*named, text)):
+                write(canvas[:, : left + size[0]], words, left, top + size[1] + 1 + line * CAPTION, LETTERS)
     return canvas
 
 
@@ -129,7 +140,3 @@ def _resized(tile: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8
     """Enlarged so that single values can be seen, or made smaller by averaging."""
     grows = size[0] >= tile.shape[1]
     return np.asarray(cv2.resize(tile, size, interpolation=cv2.INTER_NEAREST if grows else cv2.INTER_AREA), np.uint8)
-
-
-def _write(canvas: NDArray[np.uint8], text: str, x: int, y: int, size: float) -> None:
-    cv2.putText(canvas, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, size, INK, 1, cv2.LINE_AA)

@@ -135,3 +135,12 @@ def test_a_font_of_ones_own(tmp_path):
     (tmp_path / "a.ttf").write_text("no font")
     with pytest.raises(InputError, match=r"a\.ttf"):
         draw(GREY, [detection()], font=tmp_path / "a.ttf")
+
+
+def test_a_line_is_written_where_it_fits():
+    picture = GREY.copy()
+    drawing.write(picture, "Größe 10", 200, 150, 20)
+    rows, columns = np.nonzero(changed(GREY, picture))
+    assert 150 <= rows.min() < rows.max() <= 150 + 28
+    assert columns.min() >= 200
+    drawing.write(picture, "outside", 0, 300, 20)

@@ -101,3 +101,18 @@ def test_many_maps_are_small_and_wide_ones_keep_their_shape() -> None:
     assert many.shape[1] == 64 * (SMALLEST + GAP) + GAP
     wide = sheet(np.zeros((3, 2, 8), np.float32), np.zeros((3, 4, 16), np.float32), "title")
     assert wide.shape[:2] == (TITLE + 2 * (LARGEST // 4 + GAP + CAPTION) + GAP, 2 * (LARGEST + GAP) + GAP)
+
+
+def test_what_a_map_stands_for_is_written_below_it(folder: Path) -> None:
+    maps, black = np.zeros((3, 4, 4), np.float32), np.zeros((3, 4, 4), np.float32)
+    plain, named = sheet(maps, black, "title"), sheet(maps, black, "title", ["cat", "", "dog"])
+    assert named.shape[0] == plain.shape[0] + 2 * CAPTION
+    below = [
+        named[TITLE + row * (LARGEST + GAP + 2 * CAPTION) + LARGEST :][:CAPTION, GAP + column * (LARGEST + GAP) :][:, :60]
+        for row, column in ((0, 1), (1, 0), (1, 1))
+    ]
+    assert [(line < 128).any() for line in below] == [True, False, True]
+    draw(folder / "tiny.cfg", folder / "tiny.weights", folder / "0.png", -1, folder / "out.png", device="numpy")
+    picture = cv2.imread(str(folder / "out.png"))
+    assert picture is not None
+    assert picture.shape[0] == TITLE + 4 * (LARGEST + GAP + 2 * CAPTION) + GAP

@@ -68,6 +68,15 @@ def test_uncertain_boxes_are_less_probable(tmp_path, device):
         assert probabilities == pytest.approx(sure * sure * (1 - 1 / (1 + np.exp(-uncertainty))), rel=1e-5)
 
 
+def test_names_of_the_channels(tmp_path):
+    layer = heads.head(CFG, tmp_path)
+    names = layer.channel_names([str(number) for number in range(layer.classes)])
+    assert len(names) == layer.output_shape[0]
+    assert [name.split(" ", 1)[1] for name in names[:9]] == [
+        "x", "x uncertain", "y", "y uncertain", "w", "w uncertain", "h", "h uncertain", "object",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("device", BACKENDS)
 @pytest.mark.parametrize("point, cell", [("center", (1, 1)), ("left_top", (0, 0)), ("right_bottom", (1, 2))])
 def test_the_cell_of_a_corner_learns_an_object(tmp_path, device, point, cell):

@@ -119,7 +119,11 @@ def test_keys_without_effect_are_named(tmp_path):
 def test_description(tmp_path):
     assert head(tmp_path).describe() == "3 anchors, 3 classes"
     one = CFG.replace("0,1,2", "1").replace("classes=3", "classes=1").replace("filters=24", "filters=6")
-    assert head(tmp_path, one).describe() == "1 anchor, 1 class"
+    layer = head(tmp_path, one)
+    assert layer.describe() == "1 anchor, 1 class"
+    width, height = layer.options.anchors[2:4]  # the second one, as mask= says
+    names = [f"{width:g}x{height:g} {name}" for name in ("x", "y", "w", "h", "object", "cat")]
+    assert layer.channel_names(["cat"]) == names
 
 
 # Problems --------------------------------------------------------------------------------------------------------

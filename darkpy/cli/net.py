@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from darkpy.cli.arguments import sort_files
+from darkpy.cli.arguments import Files, sort_files
 from darkpy.cli.command import Command, Group
 from darkpy.cli.detect import device_options, override
 from darkpy.errors import ConfigError, InputError, suggestion
@@ -230,11 +231,22 @@ def features(files: tuple[str, ...], cfg: str | None, weights: str | None, out: 
     from darkpy.feature_maps import draw as draw_maps
     from darkpy.training.text import plural
 
-    network = named.cfg or resources.find("cfg", SHIPPED_CFG)
+    network = str(named.cfg or resources.find("cfg", SHIPPED_CFG))
     trained = named.weights or resources.find("data", SHIPPED_WEIGHTS)
-    drawn = draw_maps(network, trained, named.pictures[0], out=out, **options)
+    drawn = draw_maps(network, trained, named.pictures[0], out=out, names=_class_names(named, network), **options)
     constant = f", {drawn.constant:,} of them constant" if drawn.constant else ""
     click.echo(f"{out}   {drawn.title}   {plural(drawn.maps, 'map')}{constant}")
+
+
+def _class_names(files: Files, cfg: str) -> Sequence[str] | None:
+    """Those of the data set that goes with the cfg, or of the published networks; None without any classes."""
+    from darkpy import resources
+    from darkpy.cli.loading import class_names
+    from darkpy.config.cfg import read_cfg
+    from darkpy.network import Network
+
+    classes = Network(read_cfg(resources.find("cfg", cfg)), device="numpy", plan_only=True).classes
+    return class_names(files, cfg, classes)[0] if classes else None
 
 
 @net.command("help", cls=Command)

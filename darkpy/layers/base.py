@@ -227,6 +227,10 @@ class Layer(ABC):
         """Short text for the layer table, such as ``3x3/2``."""
         return ""
 
+    def channel_names(self, classes: Sequence[str]) -> list[str]:
+        """What each channel of the output stands for, where that is known. classes: the names of the classes."""
+        return []
+
     # Arithmetic ------------------------------------------------------------------------------------------------
 
     @abstractmethod

@@ -22,6 +22,8 @@ from darkpy.layers.base import NETWORK_INPUT, Layer, Shape
 OBJECT_COLUMNS = (5, 6)
 """Numbers of an object of the truth: class, centre x, centre y, width, height, and perhaps its identity."""
 
+COORDINATES = ("x", "y", "w", "h")
+
 TRACKING = "objects are not tracked through videos"
 
 
@@ -216,6 +218,15 @@ class AnchorHead(DetectionHead):
     def describe(self) -> str:
         """Such as ``3 anchors, 20 classes``."""
         return f"{counted(len(self.options.mask), 'anchor')}, {counted(self.classes, 'class')}"
+
+    def channel_names(self, classes: Sequence[str]) -> list[str]:
+        """Coordinates, objectness and classes of each anchor, which is told by its size in pixels."""
+        if self.coordinates == len(COORDINATES):
+            places = list(COORDINATES)
+        else:
+            places = [name for place in COORDINATES for name in (place, f"{place} uncertain")]
+        sizes = np.reshape(self.options.anchors, (-1, 2))[list(self.options.mask)]
+        return [f"{width:g}x{height:g} {name}" for width, height in sizes for name in (*places, "object", *classes)]
 
     def yolo_settings(self, **keys: Any) -> YoloLoss:
         """The shared keys as the backend takes them, for the present size of the network's input; and ``keys``."""
