@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,24 @@ import numpy as np
 import pytest
 
 from darkpy.config.cfg import read_cfg
+from darkpy.layers import registered
+from darkpy.layers.heads import ObjectHead
+from darkpy.layers.recurrent import RecurrentLayer
 from darkpy.network import Network
-from tests import hostcuda
+from tests import hostcuda, layer_checks
 from tests.backends import ON_REAL_GPU, backend, why_no_gpu
+from tests.test_layers import EXAMPLES, NO_TRUE_GRADIENT
 from tests.test_update import batch, classifier, detector, labels, values
 from tests.tiny_job import write_cfg
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")]
 on_stand_in = pytest.mark.skipif(ON_REAL_GPU, reason="the stand-in counts launches")
+
+
+ONE_BY_ONE = {
+    "contrastive", "crop", "detection", "Gaussian_yolo", "l2norm", "local", "normalization", "region",
+}  # fmt: skip
+"""Sections for which the host has work in every pass, and [crop], which does something else in every one."""
 
 
 def plain(make: Callable[..., Network], *arguments: Any) -> Network:
@@ -46,6 +57,39 @@ def test_updates_are_those_of_plain_launches(
     assert (np.array(network.parameters.statistics) == np.array(other.parameters.statistics)).all()
     assert len(graphs_of(network)) == 1
     assert not graphs_of(other)
+
+
+@pytest.mark.parametrize("section", sorted(set(EXAMPLES) - ONE_BY_ONE))
+def test_every_section_trains_with_graphs_as_without(section: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = EXAMPLES[section]
+    is_recurrent = issubclass(registered()[section], RecurrentLayer)
+    if section not in NO_TRUE_GRADIENT and section != "cost":
+        text = layer_checks.identity_first(text, 3)
+    results = []
+    for wanted in ("1", "0"):
+        monkeypatch.setenv("DARKPY_CUDA_GRAPHS", wanted)
+        network = layer_checks.network(
+            text, training=True, device="cuda", dtype=np.float32, time_steps=3 if is_recurrent else 1
+        )
+        network.options = replace(network.options, learning_rate=1e-3)
+        losses = []
+        for number in range(3):
+            x = layer_checks.pictures(network, network.options.batch, number)
+            losses.append(network.train_batch(x, truth_for(network, number)))
+        vectors = (network.parameters.values, network.parameters.statistics, *network.memories().values())
+        results.append((losses, [np.array(vector).tobytes() for vector in vectors]))
+        assert bool(graphs_of(network)) == (wanted == "1")
+    assert np.isfinite(results[0][0]).all()
+    assert results[0] == results[1]
+
+
+def truth_for(network: Network, number: int) -> Any:
+    """Other truth for every number, as the last head takes it."""
+    rng = np.random.default_rng(number)
+    pictures = network.options.batch
+    if any(isinstance(head, ObjectHead) for head in network.heads):
+        return [np.array([[0, *rng.uniform(0.2, 0.8, 4), 1], [1, *rng.uniform(0.2, 0.8, 4), 2]])] * pictures
+    return rng.uniform(size=(pictures, int(np.prod(network.heads[-1].output_shape or ()))))
 
 
 def test_each_size_has_its_graph(tmp_path: Path) -> None:
@@ -166,7 +210,7 @@ def test_a_mistake_while_recording_is_told_and_the_stream_works_again(tmp_path: 
 
 @on_stand_in
 @pytest.mark.parametrize("forbidden", ["wait", "allocate", "legacy"])
-def test_the_stand_in_refuses_what_a_driver_refuses(forbidden: str) -> None:
+def test_the_stand_in_refuses_what_a_driver_refuses(forbidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import pycuda.driver as driver
 
     from darkpy.backends.cuda.capture import Capture, NotRepeatable
@@ -174,6 +218,7 @@ def test_the_stand_in_refuses_what_a_driver_refuses(forbidden: str) -> None:
     device: Any = backend("cuda")._device
     array = device.zeros((4,))
     capture = Capture(device.stream)
+    monkeypatch.setattr("darkpy.backends.cuda.capture.RELAXED", 0)
     capture.begin()
     with pytest.raises(driver.Error, match="captur"):
         if forbidden == "wait":

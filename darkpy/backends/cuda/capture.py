@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 from darkpy.errors import DarkpyError
 
-#: What a thread that captures may do to others' work: nothing that the driver thinks unsafe; anything (CUDA's names).
-THREAD_LOCAL, RELAXED = 1, 2
+#: CU_STREAM_CAPTURE_MODE_RELAXED: memory may be allocated and freed meanwhile, as Python lets go of arrays at any time.
+RELAXED = 2
 
 
 class NotRepeatable(DarkpyError):
@@ -59,7 +58,7 @@ class Capture:
 
     def begin(self) -> None:
         """From now on the stream does nothing."""
-        _call("cuStreamBeginCapture_v2", self._stream, THREAD_LOCAL)
+        _call("cuStreamBeginCapture_v2", self._stream, RELAXED)
 
     def cancel(self) -> None:
         """The stream works again; what was recorded is forgotten."""
@@ -77,14 +76,3 @@ class Capture:
         finally:
             _call("cuGraphDestroy", graph)
         return Executable(executable)
-
-
-@contextmanager
-def trusted() -> Iterator[None]:
-    """This thread may allocate and free although it captures: it knows that the graph will find its memory."""
-    mode = ctypes.c_int(RELAXED)
-    _call("cuThreadExchangeStreamCaptureMode", ctypes.byref(mode))
-    try:
-        yield
-    finally:
-        _call("cuThreadExchangeStreamCaptureMode", ctypes.byref(mode))

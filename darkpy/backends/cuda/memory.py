@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from darkpy.backends.base import Backend, Item
 from darkpy.backends.cuda.array import DeviceArray, Rearranged, row_major
-from darkpy.backends.cuda.capture import Capture, NotRepeatable, trusted
+from darkpy.backends.cuda.capture import Capture, NotRepeatable
 from darkpy.backends.cuda.compiler import ELEMENTS, KernelError, Signature, kernels_of
 from darkpy.backends.cuda.device import Block, open_gpu
 from darkpy.backends.precision import activation_dtype, is_float
@@ -122,10 +122,9 @@ class MemoryOperations(Backend):
     def _array(self, shape: Sequence[int], dtype: Any, allocate: Callable[[int], Any]) -> DeviceArray:
         dtype = np.dtype(self.dtype if dtype is None else dtype)
         nbytes = math.prod(shape) * dtype.itemsize
+        self.gpu.collect()
         try:
-            with trusted() if self._capture is not None else nullcontext():
-                self.gpu.collect()
-                block = Block(self.gpu, allocate(max(nbytes, 1)))
+            block = Block(self.gpu, allocate(max(nbytes, 1)))
         except self._driver.MemoryError as error:
             free, total = self._driver.mem_get_info()
             raise OutOfMemory(
