@@ -34,7 +34,6 @@ from typing import Any
 
 import click
 from gpu_bench.jobs import (
-    OPERATIONS,
     PRECISIONS,
     Convolution,
     KernelJob,
@@ -237,7 +236,7 @@ def kernel_jobs(
     """What takes longest first."""
     for shape in shapes:
         for precision in precisions:
-            for operation in OPERATIONS:
+            for operation in shape.passes:
                 yield KernelJob(shape, operation, precision, seconds, l2)
 
 

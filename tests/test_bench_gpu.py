@@ -60,8 +60,8 @@ def test_every_part_runs(cfg: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(target.read_text())
     ours = [entry for entry in found["entries"] if entry["who"] == OURS]
-    assert [entry["reason"] for entry in ours] == [""] * 8
-    assert [entry["part"] for entry in ours] == ["inference", "training"] + ["kernels"] * 6
+    assert [entry["reason"] for entry in ours] == [""] * 7
+    assert [entry["part"] for entry in ours] == ["inference", "training"] + ["kernels"] * 5
     assert all(entry["seconds"] > 0 for entry in ours)
     assert text.read_text() in done.stdout
     assert "| tiny | 16 x 16 | 1 | fp32 | " in text.read_text()
@@ -73,6 +73,7 @@ def test_distinct_convolutions_are_counted(cfg: Path) -> None:
     same = convolutions([Subject("a", cfg), Subject("b", cfg)], 2)
     assert [c.uses for c in same] == [(("a", 1), ("b", 1))] * 2
     c = next(c for c in same if c.geometry.size == 3)
+    assert c.passes == ("forward", "backward_weights"), "nobody wants the gradient of pictures"
     assert c.operations == 2 * (2 * 16 * 16) * 4 * (3 * 3 * 3)
     assert c.bytes("fp16") == 2 * (2 * 3 * 16 * 16 + 2 * 4 * 16 * 16 + 4 * 3 * 3 * 3)
     # 110,592 operations and 15,760 bytes: a slow memory decides, a fast one does not.

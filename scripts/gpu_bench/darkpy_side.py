@@ -86,7 +86,7 @@ class DarkpySide:
 
     def kernel(self, job: KernelJob) -> float:
         """Seconds of one pass of a convolution."""
-        backend = backend_for(self.device, job.precision)
+        backend: Any = backends.create(self.device, precision=job.precision)
         c = job.convolution
         calls = [convolution_call(backend, job) for _ in range(timing.copies_for(c.bytes(job.precision), job.l2))]
         return kernel_seconds(self.clock, calls, job.seconds)
@@ -107,19 +107,11 @@ def build(job: NetworkJob, batch: int, device: str) -> Network:
     return network
 
 
-def backend_for(device: str, precision: str) -> Any:
-    if precision != "fp32":
-        raise DarkpyError(f"it computes in fp32, not yet in {precision}")
-    return backends.create(device)
-
-
 def convolution_call(backend: Any, job: KernelJob) -> Callable[[], Any]:
     """One pass on arrays of its own."""
     c = job.convolution
-    x, out, weights = (
-        filled(backend, shape, scale)
-        for shape, scale in ((c.input_shape, 1.0), (c.output_shape, 1.0), (c.weights_shape, 0.05))
-    )
+    x, out = (filled(backend, shape, 1.0, backend.activation_dtype) for shape in (c.input_shape, c.output_shape))
+    weights = filled(backend, c.weights_shape, 0.05, backend.dtype)
     operation = getattr(backend, f"convolution_{job.operation}")
     arguments = {
         "forward": (x, weights, out, c.geometry),
@@ -132,12 +124,10 @@ def convolution_call(backend: Any, job: KernelJob) -> Callable[[], Any]:
     return partial(operation, *arguments)
 
 
-def filled(backend: Any, shape: tuple[int, ...], scale: float) -> Any:
-    """Random numbers; zeros would cost a GPU less power, and so less time."""
-    array = backend.empty(shape)
-    some = np.random.default_rng(0).standard_normal(min(array.size, 1 << 16)).astype(np.float32) * scale
-    flat = array.reshape(-1) if array.ndim < 4 else array.transpose(0, 2, 3, 1).reshape(-1)
-    for start in range(0, array.size, len(some)):
-        part = flat[start : start + len(some)]
-        backend.copy(some[: part.size], part)
+def filled(backend: Any, shape: tuple[int, ...], scale: float, dtype: Any) -> Any:
+    """Random numbers, picture by picture the same; zeros would cost a GPU less power, and so less time."""
+    array = backend.empty(shape, dtype)
+    some = backend.asarray(np.random.default_rng(0).standard_normal((1, *shape[1:])).astype(np.float32) * scale)
+    for picture in range(shape[0]):
+        backend.copy(some, array[picture : picture + 1])
     return array

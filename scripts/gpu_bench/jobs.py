@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from subjects import in_one_part, with_net_keys
 from darkpy import builder
 from darkpy.backends.base import ConvolutionGeometry
 from darkpy.config.cfg import Config, read_cfg
+from darkpy.layers.base import NETWORK_INPUT
 
 OPERATIONS = ("forward", "backward_input", "backward_weights")
 PRECISIONS = ("fp16", "tf32", "fp32")
@@ -51,13 +52,15 @@ class NetworkJob:
 class Convolution:
     """A convolution of a network: input (n, c, h, w), filters, geometry.
 
-    uses: how often it occurs in each of the networks, by name.
+    uses: how often it occurs in each of the networks, by name. passes: those that a network needs of it; nobody
+    wants the gradient of pictures.
     """
 
     input_shape: tuple[int, int, int, int]
     output_shape: tuple[int, int, int, int]
     geometry: ConvolutionGeometry
     uses: tuple[tuple[str, int], ...] = field(default=(), compare=False)
+    passes: tuple[str, ...] = field(default=OPERATIONS, compare=False)
 
     @property
     def weights_shape(self) -> tuple[int, int, int, int]:
@@ -123,10 +126,16 @@ def convolutions(subjects: Sequence[Subject], batch: int) -> list[Convolution]:
     from darkpy.backends.numpy import NumpyBackend
 
     found: dict[Convolution, Counter[str]] = {}
+    inner: set[Convolution] = set()
     for subject in subjects:
         for layer in builder.build(subject.config(), NumpyBackend("float32")).layers:
             if layer.name == "convolutional":
                 shape = Convolution((batch, *layer.input_shapes[0]), (batch, *layer.convolved_shape), layer.geometry)
                 found.setdefault(shape, Counter())[subject.name] += 1
-    counted = [Convolution(c.input_shape, c.output_shape, c.geometry, tuple(uses.items())) for c, uses in found.items()]
+                if layer.sources != [NETWORK_INPUT]:
+                    inner.add(shape)
+    without = tuple(name for name in OPERATIONS if name != "backward_input")
+    counted = [
+        replace(c, uses=tuple(uses.items()), passes=OPERATIONS if c in inner else without) for c, uses in found.items()
+    ]
     return sorted(counted, key=lambda c: c.operations * sum(n for _, n in c.uses), reverse=True)
