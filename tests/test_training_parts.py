@@ -315,5 +315,6 @@ def test_a_bar_on_a_terminal(columns: int, has_parts: bool, monkeypatch: pytest.
     last = shown.rstrip().splitlines()[-1]
     assert "it 1,240/2,000" in last
     assert " 62 % " in last
+    assert re.search("━[╸╺]", last), "the bar ends where the training is"
     assert "412 img/s  eta 1:16" in last
     assert ("box .61" in last) is has_parts

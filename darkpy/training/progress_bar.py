@@ -89,6 +89,8 @@ class ProgressBar(Progress):
             completed=trainer.first_iteration,
             iterations=f"{trainer.first_iteration:,}/{trainer.last_iteration:,}",
         )
+        # Of a task that is not started the bar only says that something is going on, not how far it is.
+        self.bar.start_task(self._task)
         self.bar.start()
 
     def after_iteration(self, trainer: Trainer, record: Record) -> None:
