@@ -16,6 +16,7 @@ from darkpy.layers.base import NETWORK_INPUT, Layer
 from darkpy.optimizers import create_optimizer, learning_rate
 from darkpy.parameters import Parameters, assign, view
 from darkpy.plan import Lifetime, MemoryPlan, place
+from darkpy.sharing import Place, Sharing, share
 from darkpy.update import Update
 
 if TYPE_CHECKING:
@@ -184,7 +185,9 @@ class Network:
         Computed without allocating anything.
         """
         batch = self.batch if batch is None else batch * self.graph.time_steps
-        lifetimes = list(self._lifetimes(batch).values())
+        lifetimes = list(self._lifetimes(batch, self._share(batch)).values())
+        if self._bound is not None:
+            self._share(self._bound[0])
         itemsize = np.dtype(self.backend.dtype).itemsize
         trained = sum(p.size for layer in self.layers for p in layer.parameters() if p.trained)
         statistics = sum(p.size for layer in self.layers for p in layer.parameters() if not p.trained)
@@ -251,6 +254,7 @@ class Network:
             later = (other.options.stopbackward for other in self.layers[layer.index + 1 :])
             layer.held_until = max((until for until in later if until > 1), default=0)
         self._backward_order: list[Layer] = []
+        self._accumulate: dict[int, list[bool]] = {}
         for layer in reversed(self.layers):
             if layer.index not in arrives or layer.index <= self._stop or layer.options.onlyforward:
                 continue
@@ -261,28 +265,37 @@ class Network:
                 if source > self._stop:
                     arrives.add(source)
                     written.add(source)
-            layer.accumulate = accumulate
+            self._accumulate[layer.index] = accumulate
         self._with_gradient = {layer.index for layer in self._backward_order}
         self._clipped = [layer for layer in self.layers if layer.options.clip and _has_weights(layer)]
 
-    def _roots(self) -> list[int]:
-        """For each layer the layer whose buffer holds its output (itself unless it passes its input on)."""
-        roots: list[int] = []
+    def _share(self, batch: int) -> Sharing:
+        """Find out whose memory holds the output and the gradient of each layer, and tell the layers what follows."""
+        sharing = share(
+            self.layers,
+            self._backward_order if self.training else (),
+            self._accumulate,
+            training=self.training,
+            step=self.backend.channel_views(batch),
+            keep_gradients=self.keep_gradients,
+        )
         for layer in self.layers:
-            source = layer.sources[0] if layer.sources else NETWORK_INPUT
-            shares = layer.is_identity(self.training) and source != NETWORK_INPUT
-            roots.append(roots[source] if shares else layer.index)
-        return roots
+            layer.accumulate = sharing.accumulate.get(layer.index, ())
+            layer.in_place = sharing.in_place.get(layer.index, ())
+            layer.gradients_in_place = sharing.gradients_in_place.get(layer.index, ())
+        return sharing
 
-    def _lifetimes(self, batch: int) -> dict[tuple[int, str], Lifetime]:
+    def _lifetimes(self, batch: int, sharing: Sharing) -> dict[tuple[int, str], Lifetime]:
         """Every planned array by (layer, attribute). Steps: layer i forward at i, backward at 2L - 1 - i."""
         count = len(self.layers)
         end = 2 * count
-        itemsize = np.dtype(self.backend.dtype).itemsize
-        roots = self._roots()
         found: dict[tuple[int, str], Lifetime] = {}
 
         def add(index: int, name: str, nbytes: int, first: int, last: int) -> None:
+            """From ``first`` to ``last``; arrays in the same memory together from the first to the last of all."""
+            known = found.get((index, name))
+            if known is not None:
+                first, last = min(first, known.first), max(last, known.last)
             found[index, name] = Lifetime(f"{index} {name}", nbytes, first, last)
 
         last_use = {layer.index: layer.index for layer in self.layers}
@@ -290,26 +303,29 @@ class Network:
         for layer in self.layers:
             for source in layer.sources:
                 if source != NETWORK_INPUT:
-                    last_use[roots[source]] = max(last_use[roots[source]], layer.index)
+                    last_use[source] = max(last_use[source], layer.index)
                     back = end - 1 - layer.index
                     first_gradient[source] = min(first_gradient.get(source, back), back)
         keep = self.training or self.keep_outputs
         for layer in self.layers:
             i, back = layer.index, end - 1 - layer.index
-            assert layer.output_shape is not None
-            size = itemsize * batch * int(np.prod(layer.output_shape))
-            if roots[i] == i:
-                is_result = layer.is_head or i >= count - 2
-                add(i, "output", size, i, end if keep or is_result else last_use[i])
+            is_result = layer.is_head or i >= count - 2
+            owner = sharing.outputs[i].owner
+            add(owner, "output", self._bytes(owner, batch), i, end if keep or is_result else last_use[i])
             if i in self._with_gradient and self.training:
                 first = i if layer.is_head else first_gradient.get(i, count)
-                add(i, "grad_output", size, first, end if self.keep_gradients else back)
+                owner = sharing.gradients[i].owner
+                add(owner, "grad_output", self._bytes(owner, batch), first, end if self.keep_gradients else back)
             for name, buffer in layer.buffers(batch, self.training).items():
                 nbytes = int(np.prod(buffer.shape)) * np.dtype(buffer.dtype or self.backend.dtype).itemsize
                 first = back if buffer.scratch and "forward" not in buffer.during else i
                 last = back if self.training and "backward" in buffer.during else i
                 add(i, name, nbytes, *((0, end) if buffer.lasting else (first, last)))
         return found
+
+    def _bytes(self, index: int, batch: int) -> int:
+        """Of a layer's output."""
+        return np.dtype(self.backend.dtype).itemsize * batch * self.layers[index].outputs
 
     def _workspace(self, batch: int) -> int:
         return max((layer.workspace(batch, self.training) for layer in self.layers), default=0)
@@ -319,28 +335,37 @@ class Network:
         key = (batch, self.graph.input_shape)
         if self._bound == key:
             return
-        lifetimes = self._lifetimes(batch)
+        sharing = self._share(batch)
+        lifetimes = self._lifetimes(batch, sharing)
         needed = place(lifetimes.values())
         if needed > self._arena_bytes:
             self._arena = None
             self._arena = self.backend.empty((needed,), np.uint8)
             self._arena_bytes = needed
         self.backend.set_workspace(self._workspace(batch))
-        roots = self._roots()
         for layer in self.layers:
             i = layer.index
-            assert layer.output_shape is not None
-            shape = (batch, *layer.output_shape)
-            layer.output = self._array(lifetimes.get((roots[i], "output")), shape)
-            layer.grad_output = self._array(lifetimes.get((i, "grad_output")), shape)
+            layer.output = self._placed(lifetimes, "output", layer, sharing.outputs[i], batch)
+            layer.grad_output = None
+            if i in self._with_gradient and self.training:
+                layer.grad_output = self._placed(lifetimes, "grad_output", layer, sharing.gradients[i], batch)
             for name, buffer in layer.buffers(batch, self.training).items():
                 assign(layer, name, self._array(lifetimes[i, name], buffer.shape, buffer.dtype))
         self._bound = key
         self.reset_state()
 
-    def _array(self, lifetime: Lifetime | None, shape: Sequence[int], dtype: Any = None) -> Any:
-        if lifetime is None:
-            return None
+    def _placed(
+        self, lifetimes: dict[tuple[int, str], Lifetime], name: str, layer: Layer, place: Place, batch: int
+    ) -> Any:
+        """A layer's output or the gradient of it, where it lies."""
+        owner = self.layers[place.owner].output_shape
+        assert owner is not None and layer.output_shape is not None
+        whole = self._array(lifetimes[place.owner, name], (batch, *owner))
+        if place.channels < owner[0]:
+            whole = whole[:, place.first : place.first + place.channels]
+        return whole.reshape(batch, *layer.output_shape)
+
+    def _array(self, lifetime: Lifetime, shape: Sequence[int], dtype: Any = None) -> Any:
         flat = self._arena[lifetime.offset : lifetime.offset + lifetime.nbytes]
         return flat.view(dtype or self.backend.dtype).reshape(tuple(shape))
 

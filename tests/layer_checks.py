@@ -111,7 +111,7 @@ def second_readers(text: str, section: str, shape: Shape = (3, 6, 5)) -> str:
 
 def spoil(built: Network) -> None:
     """Fill the memory of outputs, gradients and the like with NaN, so that nobody can rely on what nobody wrote."""
-    built._arena.fill(0xFF)
+    built.backend.fill(built._arena, 0xFF)
     built.reset_state()
 
 
@@ -162,7 +162,7 @@ def gradients(built: Network) -> np.ndarray:
         built.forward(pictures(built, built.batch, seed))
         cost = built.backward(truth_for(built, seed))
         assert cost is not None and np.isfinite(cost)
-    found: np.ndarray = built.parameters.gradients.copy()
+    found = np.array(built.parameters.gradients)
     assert np.isfinite(found).all()
     return found
 

@@ -8,7 +8,9 @@ and the weights after the update.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,8 +176,12 @@ def inject_random_numbers(case: Case, network: Network, prefix: str) -> None:
     for index, layer in enumerate(network.layers):
         key = f"{prefix}/{index:03d}/rand"
         if key in case.arrays:
-            drawn = case.arrays[key]
-            layer.draw = lambda mask, drawn=drawn: network.backend.copy(drawn.reshape(mask.shape), mask)
+            layer.draw = partial(draw_as_recorded, layer, case.arrays[key])
+
+
+def draw_as_recorded(layer: Any, drawn: np.ndarray, mask: Any) -> list[float]:
+    layer.backend.copy(drawn.reshape(mask.shape), mask)
+    return [layer.options.probability]
 
 
 def compare_parameter_gradients(case: Case, network: Network, comparison: Comparison) -> None:

@@ -200,6 +200,14 @@ class Backend(ABC):
         """Bytes left of the device's own memory; None where arrays lie in the system's."""
         return None
 
+    def channel_views(self, batch: int) -> int:
+        """Which views ``x[:, a:b]`` of ``batch`` pictures every operation takes, to read and to write; 0: none.
+
+        Otherwise a, and the channels of the whole, are multiples of this number. Of one picture it is always 1, since
+        such a view has no gaps.
+        """
+        return 1 if batch == 1 else 0
+
     @property
     @abstractmethod
     def workspace(self) -> Array:

@@ -72,6 +72,14 @@ class Buffer:
     lasting: bool = False
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some neighbouring channels of an array."""
+
+    first: int
+    channels: int
+
+
 @dataclass
 class Graph:
     """What a layer may know of its surroundings while it is built: the layers before it and a place for problems.
@@ -147,6 +155,10 @@ class Layer(ABC):
     output: Any = None
     grad_output: Any = None
     accumulate: Sequence[bool] = ()
+    in_place: Sequence[bool] = ()
+    """Of a layer with :meth:`channel_parts`: which of them lie in the output already, as views of the same memory."""
+    gradients_in_place: Sequence[bool] = ()
+    """Which sources have their share of the gradient already, in the same way."""
     frozen: bool = False
     is_updated: bool = True
     held_until: int = 0
@@ -214,6 +226,10 @@ class Layer(ABC):
     def is_identity(self, training: bool) -> bool:
         """Whether the output is the first input unchanged, so that both share one buffer."""
         return False
+
+    def channel_parts(self) -> list[Part] | None:
+        """If the output is nothing but channels of the sources side by side: which of each; else None."""
+        return None
 
     def operations(self) -> float:
         """Floating point operations of one forward pass of one picture, counted as Darknet's BFLOPs."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from darkpy.config.options import CommonOptions, option
-from darkpy.layers.base import Layer, Shape, register
+from darkpy.layers.base import Layer, Part, Shape, register
 
 
 @register("route")
@@ -14,7 +14,7 @@ class Route(Layer):
     """Concatenates the channels of earlier layers.
 
     Inputs (n, c_i, h, w), output (n, sum of c_i / groups, h, w). With ``groups`` each input gives only its part
-    ``group_id`` (Darknet, route_layer.c). One input without groups is passed on without a copy.
+    ``group_id`` (Darknet, route_layer.c). Nothing is copied where memory can be shared: see darkpy/sharing.py.
     """
 
     @dataclass(frozen=True)
@@ -62,27 +62,44 @@ class Route(Layer):
         part = f" {o.group_id}/{o.groups}" if o.groups > 1 else ""
         return ", ".join(str(source) for source in self.sources) + part
 
+    def channel_parts(self) -> list[Part]:
+        """The part ``group_id`` of each input."""
+        o = self.options
+        counts = [channels // o.groups for channels, _, _ in self.input_shapes]
+        return [Part(o.group_id * count, count) for count in counts]
+
     def forward(self, *inputs: Any, training: bool) -> None:
-        """Copy each input's part to its place."""
-        start = 0
-        for x in inputs:
-            part = self._part(x)
-            channels = part.shape[1]
-            self.backend.copy_channels(part, self.output[:, start : start + channels])
-            start += channels
+        """Copy each input's part to its place, unless it is there."""
+        for x, part, place, is_there in zip(inputs, self.channel_parts(), self._places(), self.in_place):
+            if not is_there:
+                self.backend.copy_channels(_of(x, part), _of(self.output, place))
 
     def backward(self, grad_output: Any, *grad_inputs: Any) -> None:
         """Hand each input its part of the gradient; channels that were not taken get none."""
-        start = 0
-        for (channels, _, _), grad, accumulate in zip(self.input_shapes, grad_inputs, self.accumulate):
-            stop = start + channels // self.options.groups
-            if grad is not None:
-                if not accumulate and self.options.groups > 1:
-                    self.backend.fill(grad, 0.0)
-                self.backend.copy_channels(grad_output[:, start:stop], self._part(grad), accumulate)
-            start = stop
+        for number, (grad, part, place) in enumerate(zip(grad_inputs, self.channel_parts(), self._places())):
+            if grad is None:
+                continue
+            accumulate = self.accumulate[number]
+            if not accumulate:
+                self._clear_others(grad, part)
+            if not self.gradients_in_place[number]:
+                self.backend.copy_channels(_of(grad_output, place), _of(grad, part), accumulate)
 
-    def _part(self, array: Any) -> Any:
-        channels = array.shape[1] // self.options.groups
-        start = channels * self.options.group_id
-        return array[:, start : start + channels]
+    def _places(self) -> list[Part]:
+        """Where each part lies in the output."""
+        places, start = [], 0
+        for part in self.channel_parts():
+            places.append(Part(start, part.channels))
+            start += part.channels
+        return places
+
+    def _clear_others(self, grad: Any, part: Part) -> None:
+        """Set the gradient of the channels before and behind the part to 0."""
+        stop = part.first + part.channels
+        for others in (grad[:, : part.first], grad[:, stop:]):
+            if others.shape[1]:
+                self.backend.fill(others, 0.0)
+
+
+def _of(array: Any, part: Part) -> Any:
+    return array[:, part.first : part.first + part.channels]

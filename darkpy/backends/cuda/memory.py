@@ -41,6 +41,9 @@ BLOCKS_EACH = 16
 #: Most floats that the sums of one operation may take before they are added up: see :meth:`MemoryOperations.partials`.
 MOST_PARTIALS = 1 << 20
 
+#: Views of channels begin at multiples of so many: 16 bytes of the smallest type.
+VIEW_CHANNELS = 8
+
 #: Grid dimensions y and z end here.
 MOST_BLOCKS_Y = 65535
 
@@ -181,6 +184,10 @@ class MemoryOperations(Backend):
         """See :meth:`Backend.free_memory`."""
         free: int = self._driver.mem_get_info()[0]
         return free
+
+    def channel_views(self, batch: int) -> int:
+        """See :meth:`Backend.channel_views`: any whose rows can still be read 16 bytes at a time."""
+        return VIEW_CHANNELS
 
     # Copies ----------------------------------------------------------------------------------------------------
 
