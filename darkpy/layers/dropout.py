@@ -48,6 +48,7 @@ class Dropout(Layer):
 
     mask: Any = None
     shares: Sequence[float] = ()
+    """Below which number of the mask a value is dropped: one for all pictures, or one for each."""
 
     def is_identity(self, training: bool) -> bool:
         """Nothing is dropped at inference."""
@@ -67,14 +68,9 @@ class Dropout(Layer):
         """Random numbers for blocks, that depend on the seed, the pictures seen and the layer."""
         return np.random.default_rng(np.random.SeedSequence([self.graph.seed, self.graph.seen, self.index]))
 
-    def draw(self, mask: Any) -> list[float]:
-        """Fill ``mask`` (n, c, h, w); returns below which number values are dropped, for each picture or for all."""
-        if not self.options.dropblock:
-            self.backend.uniform(self.graph.seed, self.index, mask)
-            return [self.options.probability]
-        kept = self.draw_blocks(mask.shape)
-        self.backend.copy(kept, mask)
-        return [min(1 - float(picture.mean()), MOST) for picture in kept]
+    def draw(self, mask: Any) -> None:
+        """Fill ``mask`` with uniform numbers that depend on the seed, the pictures seen and the layer."""
+        self.backend.uniform(self.graph.seed, self.index, mask)
 
     def draw_blocks(self, shape: Sequence[int]) -> np.ndarray:
         """For each value of (n, c, h, w) 0 where a block covers it, else 1."""
@@ -98,7 +94,13 @@ class Dropout(Layer):
         if not training:
             self.backend.copy(x, self.output)
             return
-        self.shares = self.draw(self.mask)
+        if self.options.dropblock:
+            kept = self.draw_blocks(self.mask.shape)
+            self.backend.copy(kept, self.mask)
+            self.shares = [min(1 - float(picture.mean()), MOST) for picture in kept]
+        else:
+            self.draw(self.mask)
+            self.shares = [self.options.probability]
         for part, share in self._parts():
             self.backend.dropout_forward(x[part], self.mask[part], self.output[part], share)
 
