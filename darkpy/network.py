@@ -192,16 +192,18 @@ class Network:
         trained = sum(p.size for layer in self.layers for p in layer.parameters() if p.trained)
         statistics = sum(p.size for layer in self.layers for p in layer.parameters() if not p.trained)
         moments = (2 if self.options.adam else 1) * trained if self.training else 0
+        input_values = batch * int(np.prod(self.graph.input_shape))
         return MemoryPlan(
             batch=batch,
             training=self.training,
             parameters=itemsize * (trained + statistics),
             gradients=itemsize * trained if self.training else 0,
             optimizer=itemsize * moments,
-            input=itemsize * batch * int(np.prod(self.graph.input_shape)),
+            input=itemsize * input_values,
             arena=place(lifetimes),
             separate=sum(lifetime.nbytes for lifetime in lifetimes),
             workspace=self._workspace(batch),
+            backend=self.backend.own_memory(input_values),
         )
 
     def resize(self, width: int, height: int) -> None:

@@ -56,7 +56,8 @@ class MemoryPlan:
     """Bytes a network needs, by purpose.
 
     ``arena`` holds outputs, saved arrays, gradients of outputs and scratch, sharing memory over time; ``separate``
-    is what these would take if nothing were shared.
+    is what these would take if nothing were shared. ``backend`` is what the backend takes for itself, such as pictures
+    on their way to a device.
     """
 
     batch: int
@@ -68,11 +69,13 @@ class MemoryPlan:
     arena: int
     separate: int
     workspace: int
+    backend: int = 0
 
     @property
     def total(self) -> int:
         """Peak bytes while the network runs."""
-        return self.parameters + self.gradients + self.optimizer + self.input + self.arena + self.workspace
+        learned = self.parameters + self.gradients + self.optimizer
+        return learned + self.input + self.arena + self.workspace + self.backend
 
     def rows(self) -> list[tuple[str, int]]:
         """(purpose, bytes) for printing, the total last."""
@@ -83,5 +86,6 @@ class MemoryPlan:
             ("input", self.input),
             ("activations", self.arena),
             ("workspace", self.workspace),
+            *([("device", self.backend)] if self.backend else []),
             ("peak", self.total),
         ]

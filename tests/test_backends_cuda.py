@@ -225,6 +225,28 @@ class TestArrays:
         with pytest.raises(KernelError, match=r"compiled by CUDA 13.0 for sm_80, .* install a newer driver, or CUDA"):
             Kernels(device.gpu).function("memory", "scale_rows")
 
+    @pytest.mark.parametrize("size", [1, 1000, 300_000])
+    def test_what_was_brought_may_change_at_once(self, device, size, monkeypatch):
+        """Small arrays through pinned memory that is used again only when the device has read it, larger ones as they are."""
+        host = np.arange(size, dtype=np.float32)
+        arrays = [device.empty((size,)) for _ in range(3)]
+        if not ON_REAL_GPU:
+            monkeypatch.setenv("HOSTCUDA_BUSY", "1")
+        for number, array in enumerate(arrays):
+            device.copy(host + number, array)
+        for number, array in enumerate(arrays):
+            assert (np.asarray(array) == host + number).all()
+
+    @on_stand_in
+    def test_memory_for_what_was_brought_is_used_again(self, device, monkeypatch):
+        monkeypatch.setattr("darkpy.backends.cuda.parcels.MOST", 3)
+        device._parcels.under_way.clear()
+        monkeypatch.setenv("HOSTCUDA_BUSY", "1")
+        array = device.empty((100,))
+        for number in range(9):
+            device.copy(np.full(100, number, np.float32), array)
+        assert {size: len(parcels) for size, parcels in device._parcels.under_way.items()} == {512: 3}
+
     def test_is_finite(self, device):
         x = device.asarray(random((2, 6, 3, 4)))
         assert device.is_finite(x)

@@ -196,6 +196,10 @@ class Backend(ABC):
         """Host memory, flat uint8, from which pictures come to the device fastest."""
         return np.empty(nbytes, np.uint8)
 
+    def own_memory(self, input_values: int) -> int:
+        """Bytes of the device's memory that the backend takes for itself, for inputs of so many numbers."""
+        return 0
+
     def free_memory(self) -> int | None:
         """Bytes left of the device's own memory; None where arrays lie in the system's."""
         return None

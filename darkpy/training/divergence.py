@@ -94,7 +94,10 @@ def _last(network: Network, slots: Sequence[Slot], vector: Any) -> Layer | None:
 
 
 def _owners(network: Network, slots: Sequence[Slot], vector: Any) -> list[Layer]:
-    return [slot.layer for slot in slots if not network.backend.is_finite(vector[slot.start : slot.stop])]
+    is_finite = network.backend.is_finite
+    if is_finite(vector):  # as nearly always: one look instead of one for each
+        return []
+    return [slot.layer for slot in slots if not is_finite(vector[slot.start : slot.stop])]
 
 
 def _listed(names: Sequence[str]) -> str:

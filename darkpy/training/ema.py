@@ -37,6 +37,7 @@ class Ema(Callback):
         self.first = max_batches // 2
         self.last = max_batches - TAIL
         self.average: Any = None
+        self._spare: Any = None
         self._done = 0
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -80,12 +81,14 @@ class Ema(Callback):
         if self.average is None:
             return
         backend, values = network.backend, network.parameters.values
-        kept = _copy(network, values)
+        if self._spare is None:
+            self._spare = _copy(network, values)
+        backend.copy(values, self._spare)
         try:
             backend.copy(self.average, values)
             folder.save_weights(network, "ema")
         finally:
-            backend.copy(kept, values)
+            backend.copy(self._spare, values)
 
 
 def _copy(network: Network, source: Any) -> Any:

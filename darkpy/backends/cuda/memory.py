@@ -23,6 +23,7 @@ from darkpy.backends.cuda.array import DeviceArray, Rearranged, row_major
 from darkpy.backends.cuda.capture import Capture, NotRepeatable
 from darkpy.backends.cuda.compiler import ELEMENTS, KernelError, Signature, kernels_of
 from darkpy.backends.cuda.device import Block, open_gpu
+from darkpy.backends.cuda.parcels import Parcels
 from darkpy.backends.precision import activation_dtype, is_float
 from darkpy.errors import OutOfMemory
 
@@ -71,6 +72,7 @@ class MemoryOperations(Backend):
         self._capture: Capture | None = None
         self._graph_pool: Any = None
         self._kept_constants: dict[tuple[str, bytes], DeviceArray] = {}
+        self._parcels = Parcels(driver, self.stream)
         self.allocations = 0
         self._clock = self.zeros((2,), np.int32)
         self._workspace = self.empty((0,), np.uint8)
@@ -202,9 +204,13 @@ class MemoryOperations(Backend):
             return
         self.refuse_to_record("the host brings numbers to the device")
         target = out if out.is_in_order else self._like_in_order(out)
-        self._driver.memcpy_htod_async(target.address, values, self.stream)
+        self._parcels.send(values, target.address)
         if target is not out:
             self.move(target, out)
+
+    def own_memory(self, input_values: int) -> int:
+        """See :meth:`Backend.own_memory`: pictures on their way, and sums before they are added up."""
+        return 4 * (2 * input_values + MOST_PARTIALS)
 
     def fill(self, array: DeviceArray, value: float) -> None:
         """See :meth:`Backend.fill`."""

@@ -78,7 +78,7 @@ class YoloOperations(JournalOperations):
         pictures, count = len(packed.starts) - 1, len(packed.rows)
         if room is None or room.pictures != pictures or room.capacity < count:
             room = Objects(self, pictures, max(FEWEST, 1 << (count - 1).bit_length() if count else 0))
-        self._driver.memcpy_htod_async(room.memory.address, room.filled(packed), self.stream)
+        self.copy(room.filled(packed), room.memory)
         return room
 
     def yolo_loss(
