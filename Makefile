@@ -29,6 +29,7 @@ SANITIZER ?= $(firstword $(shell command -v compute-sanitizer 2>/dev/null) \
 test-gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(READY))
 	$(GPU_PYTHON) -c "import pycuda.driver" || $(GPU_PYTHON) -m pip install --quiet --editable ".[cuda]"
 	$(GPU_PYTHON) -m darkpy gpu info
+	$(GPU_PYTHON) -m darkpy gpu compile
 	DARKPY_TEST_GPU=1 $(GPU_PYTHON) -m pytest -m cuda $(TESTS)
 	@test -n "$(SANITIZER)" || { echo "compute-sanitizer is not found: set CUDA_HOME to the CUDA toolkit's folder"; exit 1; }
 	for tool in memcheck racecheck synccheck; do DARKPY_TEST_GPU=1 DARKPY_CUDA_POOL=0 \

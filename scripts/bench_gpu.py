@@ -25,6 +25,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import platform
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
@@ -89,10 +91,15 @@ class Side:
         try:
             return self.worker.ask(method, *arguments, seconds=seconds)
         except Failed as failed:
-            # After an error on the device nothing in that process can use it.
-            if not failed.is_alive or "cuda" in failed.reason.lower():
+            if not failed.is_alive:
                 self.end()
+            self.end_if_broken(failed.reason)
             raise
+
+    def end_if_broken(self, reason: str) -> None:
+        """End the process if the reason is an error of the driver: nothing in it can use the device any more."""
+        if re.search(r"CUDA error|CUDA out of memory|\bcu[A-Z]\w+ failed|illegal", reason):
+            self.end()
 
     def end(self) -> None:
         """End the process."""
@@ -121,14 +128,20 @@ class Bench:
         return self.sides[who].ask(method, *arguments, seconds=min(LONGEST, self.left))
 
     def describe(self) -> None:
-        """Who takes part; a side that cannot is left out."""
+        """Who takes part, and is ready; a side that cannot is left out."""
         for who in list(self.sides):
             try:
                 self.results.environment |= self.ask(who, "describe")
             except Failed as failed:
-                self.results.remarks.append(f"{who}: {failed}")
+                self.note(f"{who} is left out: {failed}")
                 self.sides.pop(who).end()
-                click.echo(f"{who} is left out: {failed}")
+        if OURS in self.sides:
+            began = time.monotonic()
+            try:
+                count = self.ask(OURS, "compile")
+                click.echo(f"compiled {count} files of kernels in {time.monotonic() - began:.0f} s")
+            except Failed as failed:
+                self.note(f"compiling darkpy's kernels: {failed}")
 
     def find_limits(self) -> None:
         """From PyTorch's largest products, else from darkpy's knowledge of the device."""
@@ -158,14 +171,16 @@ class Bench:
         _, height, width = network_size(job.subject)
         common = {"part": part, "what": job.subject.name, "size": f"{width} x {height}", "precision": job.precision}
         try:
-            found: dict[int, Speed] = self.ask(who, "network", job, *([way] if way else []))
+            found: dict[int, Speed | str] = self.ask(who, "network", job, *([way] if way else []))
         except Failed as failed:
-            self.add([Entry(**common, batch=job.batches[0], who=who, way=way, reason=first_line(failed.reason))])
-            return
-        self.add(
-            Entry(**common, batch=batch, who=who, way=way, seconds=speed.seconds, memory=speed.memory)
-            for batch, speed in found.items()
-        )
+            found = dict.fromkeys(job.batches, failed.reason)
+        for batch, speed in found.items():
+            if isinstance(speed, Speed):
+                entry = Entry(**common, batch=batch, who=who, way=way, seconds=speed.seconds, memory=speed.memory)
+            else:
+                entry = Entry(**common, batch=batch, who=who, way=way, reason=first_line(speed))
+                self.sides[who].end_if_broken(speed)
+            self.add(entry)
 
     def kernels(self, jobs: Iterable[KernelJob]) -> None:
         """Both sides of every job, one behind the other."""
@@ -181,19 +196,17 @@ class Bench:
         try:
             seconds = self.ask(who, "kernel", job)
         except Failed as failed:
-            self.add([Entry(**common, reason=first_line(failed.reason))])
+            self.add(Entry(**common, reason=first_line(failed.reason)))
             return
-        self.add([Entry(**common, seconds=seconds, shortest=c.shortest(job.precision, self.results.limits))])
+        self.add(Entry(**common, seconds=seconds, shortest=c.shortest(job.precision, self.results.limits)))
 
-    def add(self, entries: Iterable[Entry]) -> None:
+    def add(self, entry: Entry) -> None:
         """Keep, show and save."""
-        for entry in entries:
-            self.results.entries.append(entry)
-            said = entry.reason or f"{1e3 * entry.seconds:.3f} ms"
-            name = " ".join(
-                word for word in (entry.who, entry.way, entry.precision, entry.part, entry.operation) if word
-            )
-            click.echo(f"{self.left:4.0f} s left  {name}, {entry.what}, batch {entry.batch}: {said}")
+        self.results.entries.append(entry)
+        said = entry.reason or f"{1e3 * entry.seconds:.3f} ms"
+        words = (entry.who, entry.way, entry.precision, entry.part, entry.operation)
+        name = " ".join(word for word in words if word)
+        click.echo(f"{self.left:4.0f} s left  {name}, {entry.what}, batch {entry.batch}: {said}")
         self.save()
 
     def save(self) -> None:
@@ -319,7 +332,7 @@ def main(
     bench = Bench(sides, budget, target)
     if PEER not in sides:
         bench.note("PyTorch: torch is not installed in this environment")
-    bench.results.environment["date"] = str(date.today())
+    bench.results.environment |= {"date": str(date.today()), "Python": platform.python_version()}
     try:
         measure(bench, subjects, chosen, precisions or PRECISIONS, seconds, batches or ((1,) if smoke else ()))
     finally:

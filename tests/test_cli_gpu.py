@@ -37,6 +37,20 @@ def test_info() -> None:
 
 @pytest.mark.cuda
 @on_gpu
+def test_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(compiler, "compile_file", lambda path, architecture, nvcc, element: asked.append(element))
+    result = CliRunner().invoke(cli, ["gpu", "compile"])
+    assert result.exit_code == 0, result.stderr
+    assert set(asked) == set(compiler.ELEMENTS)
+    assert re.fullmatch(rf"{len(asked)} files for sm_\d+a?, in \S+\n", result.stdout)
+    result = CliRunner().invoke(cli, ["gpu", "compile", "--device", "numpy"])
+    assert result.exit_code == 2
+    assert "numpy is no GPU; such a one is gpu:0" in result.stderr
+
+
+@pytest.mark.cuda
+@on_gpu
 def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiler.shutil, "which", lambda name: None)
     monkeypatch.setattr(compiler.Path, "is_file", lambda self: False)

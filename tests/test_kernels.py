@@ -129,6 +129,22 @@ def test_what_was_compiled_is_kept(folder):
     assert calls(folder) == 5
 
 
+def test_all_files_at_once(folder, monkeypatch):
+    (folder / "a.cu").write_text('extern "C" __global__ void first(element* x) {}')
+    (folder / "b.cu").write_text('extern "C" __global__ void second(float* x) {}')
+    monkeypatch.setattr(compiler.resources, "folder", lambda name: folder)
+    seen: list[tuple[int, int]] = []
+    nvcc = fake_nvcc(folder, COUNTS)
+    # What knows no elements is compiled once, not for each type.
+    assert compiler.compile_all("sm_80", ("float32", "float16"), lambda *done: seen.append(done), nvcc) == 3
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    names = sorted(path.name.rsplit("-", 1)[0] for path in (folder / "cache" / "kernels").iterdir())
+    assert names == ["a-float16-sm_80", "a-float32-sm_80", "b-float32-sm_80"]
+    fails = fake_nvcc(folder, 'echo "$8(1): error: no" >&2; exit 1', version="13.0")
+    with pytest.raises(KernelError):
+        compiler.compile_all("sm_80", ("float32",), nvcc=fails)
+
+
 @pytest.mark.parametrize(
     "said",
     [

@@ -10,6 +10,7 @@ from darkpy.cli.command import Command, Group
 from darkpy.errors import InputError
 
 if TYPE_CHECKING:
+    from darkpy.backends.cuda.device import Gpu
     from darkpy.backends.cuda.information import Compiler, Description
     from darkpy.tuning import Tuned
 
@@ -32,6 +33,25 @@ def info() -> None:
     for description in describe_gpus():
         _show(f"gpu:{description.gpu.index}", _gpu_facts(description))
     _show("compiler", _compiler_facts(describe_compiler()))
+
+
+@gpu.command("compile", cls=Command)
+@click.option("--device", default="gpu", show_default=True, metavar="NAME", help="Such as gpu:1.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+def compile_kernels(device: str, quiet: bool) -> None:
+    """Compile all kernels now, several at a time.
+
+    Otherwise each is compiled when it is first used, one after the other.
+    """
+    from darkpy.backends.cuda.compiler import compile_all
+    from darkpy.backends.cuda.information import describe_compiler
+    from darkpy.cli.output import shown_progress
+    from darkpy.training.text import plural
+
+    opened = _opened(device)
+    with shown_progress("compiling", shown=not quiet) as progress:
+        count = compile_all(opened.architecture, progress=progress)
+    click.echo(f"{plural(count, 'file')} for {opened.architecture}, in {describe_compiler().kept}")
 
 
 @gpu.command(cls=Command)
@@ -61,15 +81,20 @@ def tune(cfg: str | None, device: str, quiet: bool, clear: bool, **options: Any)
     _show_tuned(cfg, found)
 
 
-def _forget(device: str) -> None:
+def _opened(device: str) -> Gpu:
     from darkpy.backends import choose
-    from darkpy.backends.cuda import plan_table
     from darkpy.backends.cuda.device import open_gpu
 
     chosen = choose(device).device
     if not chosen.startswith("gpu:"):
-        raise InputError(f"{device} is no GPU: there is nothing to forget")
-    opened = open_gpu(int(chosen.partition(":")[2]))
+        raise InputError(f"{device} is no GPU; such a one is gpu:0")
+    return open_gpu(int(chosen.partition(":")[2]))
+
+
+def _forget(device: str) -> None:
+    from darkpy.backends.cuda import plan_table
+
+    opened = _opened(device)
     path = plan_table.path_for(opened)
     click.echo(f"removed {path}" if plan_table.clear(opened) else f"there is no {path}")
 

@@ -12,6 +12,7 @@ from subjects import random_boxes
 
 from darkpy import backends
 from darkpy.backends.cuda.clock import BUSY_BYTES, DeviceClock, kernel_seconds
+from darkpy.backends.cuda.compiler import compile_all
 from darkpy.backends.cuda.information import describe_compiler, describe_gpus
 from darkpy.errors import DarkpyError
 from darkpy.network import Network
@@ -58,9 +59,15 @@ class DarkpySide:
     def _description(self) -> Any:
         return next(found for found in describe_gpus() if found.gpu.index == self.backend.gpu.index)
 
-    def network(self, job: NetworkJob) -> dict[int, Speed]:
+    def compile(self) -> int:
+        """All kernels, so that no job waits for a compiler; how many files there are."""
+        return 0 if self.is_smoke else compile_all(self.backend.gpu.architecture, ("float32", "float16"))
+
+    def network(self, job: NetworkJob) -> dict[int, Speed | str]:
         """A network from pictures in the host's memory: to its heads' output there, or to the end of an update."""
-        return {batch: self._network(job, batch) for batch in job.batches}
+        found = timing.of_batches(job, self._network)
+        self._free_memory()  # the other side may need it
+        return found
 
     def _network(self, job: NetworkJob, batch: int) -> Speed:
         before = self._free_memory()

@@ -55,9 +55,15 @@ class Results:
         return asdict(self)
 
 
+TITLE = "# darkpy on a GPU, beside PyTorch\n\nWritten by `scripts/bench_gpu.py`, which explains how.\n"
+
+
 def page(results: Results) -> str:
     """Markdown."""
-    parts = [facts(results)]
+    parts = [
+        "# darkpy on a GPU, beside PyTorch\n\nWritten by `scripts/bench_gpu.py`, which explains how.\n",
+        facts(results),
+    ]
     parts += [networks(results, part) for part in ("inference", "training")]
     parts += [sums(results), kernels(results), reasons(results)]
     return "\n".join(part for part in parts if part)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._dynamo
 from subjects import random_boxes
 from torch import nn
 from torch_loss import YoloLoss, packed
@@ -73,12 +74,14 @@ class TorchSide:
 
     # Networks --------------------------------------------------------------------------------------------------
 
-    def network(self, job: NetworkJob, way: str) -> dict[int, Speed]:
+    def network(self, job: NetworkJob, way: str) -> dict[int, Speed | str]:
         """A network from pictures in the host's memory: to its heads' output there, or to the end of an update."""
         choose(job.precision)
-        return {batch: self._network(job, batch, way) for batch in job.batches}
+        found = timing.of_batches(job, partial(self._network, way))
+        self._free_memory()  # the other side may need it
+        return found
 
-    def _network(self, job: NetworkJob, batch: int, way: str) -> Speed:
+    def _network(self, way: str, job: NetworkJob, batch: int) -> Speed:
         before = self._free_memory()
         torch.manual_seed(0)
         peer = Peer(job.subject.config(batch))
@@ -138,11 +141,11 @@ class Inference:
         peer.eval().fold()
         dtype = dtype_for(precision)
         self.peer: Any = peer.to(device=device, dtype=dtype, memory_format=torch.channels_last)
-        if way == "compile":
-            self.peer = torch.compile(self.peer, mode="reduce-overhead")
         self.dtype = dtype
         self.host = pictures(batch, peer, device)
         self.x = self.host.to(device)
+        if way == "compile":
+            self.peer = torch.compile(self.peer, mode="reduce-overhead")
         self.run = captured(self.compute, device) if way == "graph" else self.compute
 
     @torch.inference_mode()
@@ -168,8 +171,10 @@ class Training:
         generator = np.random.default_rng(0)
         truth = packed([random_boxes(generator, peer.heads[0].classes) for _ in range(batch)], MOST_OBJECTS)
         self.host, self.host_truth = pictures(batch, peer, device), pinned(torch.from_numpy(truth), device)
-        self.x = self.host.to(device)
-        self.truth = self.host_truth.to(device)
+        self.x, self.truth = self.host.to(device), self.host_truth.to(device)
+        if way == "compile":
+            for given in (self.x, self.truth):  # written in place: a graph need not copy them first
+                torch._dynamo.mark_static_address(given)
         is_half = precision in ("fp16", "bf16")
         self.casts = partial(torch.autocast, device.type, dtype_for(precision)) if is_half else nullcontext
         on_gpu = device.type == "cuda"

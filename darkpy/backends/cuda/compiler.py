@@ -15,7 +15,8 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -169,6 +170,34 @@ def compile_file(path: Path, architecture: str, nvcc: str | None = None, element
     with atomic_write(kept) as target:
         target.write(code)
     return code
+
+
+def compile_all(
+    architecture: str,
+    elements: Sequence[str] = tuple(ELEMENTS),
+    progress: Callable[[int, int], None] | None = None,
+    nvcc: str | None = None,
+) -> int:
+    """Compile all kernel files for types of elements, as many at a time as there are cores; returns how many there are.
+
+    progress: called with (done, total). Raises :class:`KernelError` for the first file that cannot be compiled.
+    """
+    paths = sorted(resources.folder("kernels").glob("*.cu"))
+    jobs = [(path, element) for element in elements for path in paths if element == "float32" or _has_elements(path)]
+    pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+    try:
+        futures = [pool.submit(compile_file, path, architecture, nvcc, element) for path, element in jobs]
+        for done, future in enumerate(as_completed(futures)):
+            future.result()
+            if progress is not None:
+                progress(done + 1, len(jobs))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return len(jobs)
+
+
+def _has_elements(path: Path) -> bool:
+    return any(signature.elements for signature in signatures(path.read_text()).values())
 
 
 def _compile(path: Path, architecture: str, nvcc: str, defined: Sequence[str]) -> bytes:
