@@ -1,6 +1,6 @@
 // Pictures as the loader makes them, to numbers in 0..1.
 //
-// Reads a byte and writes an element per value, channels last as both lie: memory bound. Not measured yet.
+// For each value it reads a byte and writes an element, channels last as both lie: memory bound. Not measured yet.
 #include "elementwise.cuh"
 
 // out = x / 255, the quotient rounded correctly as on the CPU.
