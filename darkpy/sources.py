@@ -52,26 +52,29 @@ def is_live(name: str) -> bool:
     return name.startswith((CAMERA, *STREAMS))
 
 
-def pictures_in(names: Iterable[str]) -> Iterator[tuple[Path, Path]]:
+def pictures_in(names: Iterable[str], *, videos: bool = False) -> Iterator[tuple[Path, Path]]:
     """Pictures of files, folders, patterns and lists: their paths, and their places below what was named.
 
     A folder is searched through all its folders, a pattern such as ``holiday/**/*.jpg`` is matched, a ``.txt`` file
-    is a list with a path in each line, as Darknet's. Raises :class:`~darkpy.errors.DataError` where there are none.
+    is a list with a path in each line, as Darknet's. videos: whether those in folders and of patterns count too. Raises
+    :class:`~darkpy.errors.DataError` where there are none.
     """
     from darkpy.data.pictures import SUFFIXES
 
+    known = SUFFIXES | VIDEO_SUFFIXES if videos else SUFFIXES
+    what = "pictures and videos" if videos else "pictures"
     for name in names:
         path = Path(name)
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in known and file.is_file())
             if not found:
-                raise DataError("is a folder without pictures", where=name)
+                raise DataError(f"is a folder without {what}", where=name)
             yield from ((file, file.relative_to(path)) for file in found)
         elif has_magic(name) and not path.exists():
             matching = sorted(Path(match) for match in glob(name, recursive=True))  # noqa: PTH207  # may be absolute
-            found = [file for file in matching if file.suffix.lower() in SUFFIXES and file.is_file()]
+            found = [file for file in matching if file.suffix.lower() in known and file.is_file()]
             if not found:
-                raise DataError("matches no pictures", where=name)
+                raise DataError(f"matches no {what}", where=name)
             yield from ((file, Path(file.name)) for file in found)
         elif path.suffix.lower() == LIST_SUFFIX and path.is_file():
             lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())

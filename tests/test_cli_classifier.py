@@ -296,7 +296,7 @@ def test_class_names_come_from_the_nearest_place(job: Path) -> None:
     "arguments, message",
     [
         (["colours.cfg", "colours/val/red/0.png"], "a .cfg and a .weights file are needed"),
-        ([*PREDICT[1:], "none.png", "more.png"], "none.png  no such picture\nmore.png  no such picture\n2 errors"),
+        ([*PREDICT[1:], "none.png", "more.png"], "none.png  no such picture or folder\nmore.png  no such"),
         ([*PREDICT[1:], "empty"], "empty  is a folder without pictures"),
         ([*PREDICT[1:], "colours/val/red/0.png", "--names", "two.names"], "two.names has 2 classes, the network tells 3"),
         ([*PREDICT[1:], "colours/val/red/0.png", "--names", "none.names"], "none.names  no such file"),

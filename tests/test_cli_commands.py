@@ -331,8 +331,10 @@ def test_detect_goes_on_after_a_picture_that_cannot_be_used(job: Path) -> None:
     "arguments, message",
     [
         (["nothing.jpg"], "nothing.jpg  no such picture"),
-        (["nothing.jpg", "more.jpg"], "nothing.jpg  no such picture\nmore.jpg  no such picture\n2 errors"),
-        (["empty"], "empty  is a folder without pictures"),
+        (["nothing.jpg", "more.jpg"], "nothing.jpg  no such picture or folder\nmore.jpg  no such"),
+        (["empty"], "empty  is a folder without pictures and videos"),
+        (["pictures", "--out", "pictures"], "pictures/0.png  would be written over; choose another place with --out"),
+        (["pictures/0.png", "--json", "pictures"], "pictures  is a folder; name a file in it"),
         (["pictures/0.png", "--cfg", "tiny.cfg"], "tiny.cfg alone is no detector; name its weights file too"),
         (["pictures/0.png", "--weights", "tiny.weights"], "tiny.weights alone is no detector; name its cfg file too"),
         (["pictures/0.png", "tiny.cfg", "cut.weights"], "cut.weights  "),

@@ -119,6 +119,41 @@ def test_what_cannot_be_played_does_not_stop_the_rest(job: Path) -> None:
     assert frames_of("predictions/grey.avi") == 9
 
 
+def test_videos_in_folders_and_of_patterns(job: Path) -> None:
+    for place in ("both/a", "both/b"):
+        (job / place).mkdir(parents=True)
+        (job / place / "grey.avi").write_bytes((job / "grey.avi").read_bytes())
+    (job / "both/0.png").write_bytes((job / "pictures/0.png").read_bytes())
+    run("detect", *FILES, "both", "both/*/*.avi", "--out", "found", "--quiet")
+    found = [str(path.relative_to("found")) for path in sorted(Path("found").rglob("*.*"))]
+    assert found == ["0.png", "a/grey.avi", "b/grey.avi", "grey-2.avi", "grey.avi"]
+    assert all(frames_of(f"found/{name}") == 9 for name in found[1:])
+
+
+def test_originals_are_never_written_over(job: Path) -> None:
+    before = (job / "grey.avi").read_bytes()
+    for arguments in (["detect", *FILES, "grey.avi", "--out", "."],
+                      ["detector", "demo", *FILES, "grey.avi", "-out_filename", "../" + job.name + "/grey.avi"]):  # fmt: skip
+        result = run(*arguments, status=2)
+        assert "grey.avi  would be written over" in result.stderr
+    assert (job / "grey.avi").read_bytes() == before
+
+
+def test_what_the_system_refuses_is_one_line(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("detect", *FILES, "pictures/0.png", "--out", "tiny.cfg", status=2).stderr == "Error: tiny.cfg  File exists\n"
+
+    def full(path: Path, image: np.ndarray) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("darkpy.cli.detect.write_picture", full)
+    result = run("detect", *FILES, "pictures/0.png", status=1)
+    assert result.stderr == "Error: predictions/0.png  No space left on device\n"
+
+
+def test_a_video_for_detector_test_is_told_where_to_go(job: Path) -> None:
+    assert "grey.avi is a video: see darkpy detect" in run("detector", "test", *FILES, "grey.avi", status=2).stderr
+
+
 def test_demo_in_darknets_order(job: Path) -> None:
     result = run("detector", "demo", "tiny.data", *FILES, "grey.avi", "-s", "2", "-dont_show", "-out_filename", "o.avi")
     assert "\n3 frames in 0:0" in result.stdout

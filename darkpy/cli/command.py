@@ -14,6 +14,9 @@ from darkpy.errors import DarkpyError, InputError, suggestion
 INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 and the number of the signal, as shells have it."""
 
+WRONG_PLACES = FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError
+"""What the system says where a file cannot be where the user wants it."""
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -33,6 +36,15 @@ class Failure(click.ClickException):
             click.echo(f"{count} {'error' if count == 1 else 'errors'}, nothing was started", file=file, err=True)
 
 
+def _failed_file(error: OSError) -> click.ClickException:
+    """What the system said of a file; of one that cannot be where the user wants it, status 2, of a full disk 1."""
+    named = error.filename2 or error.filename
+    shown = click.ClickException(f"{named}  {error.strerror}" if named and error.strerror else str(error))
+    if isinstance(error, WRONG_PLACES):
+        shown.exit_code = InputError.exit_code  # type: ignore[misc]  # click declares it for the class
+    return shown
+
+
 class Command(click.Command):
     """A command that takes Darknet's single-dash flags, and files with layers of one's own."""
 
@@ -50,6 +62,10 @@ class Command(click.Command):
             return super().invoke(ctx)
         except DarkpyError as error:
             raise Failure(error) from error
+        except BrokenPipeError:
+            raise  # a reader that has seen enough: see darkpy.cli.main.run
+        except OSError as error:
+            raise _failed_file(error) from error
         except MemoryError as error:
             raise click.ClickException(f"there is not enough memory: {error}") from error
         except KeyboardInterrupt:
@@ -73,7 +89,8 @@ class Group(click.Group):
         """Find the command; an unknown one is an error that names the nearest."""
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             known = self.list_commands(ctx)
-            hint = suggestion(args[0], known) or f"; there are {', '.join(known)}"
+            shown = [name for name in known if not getattr(self.get_command(ctx, name), "hidden", False)]
+            hint = suggestion(args[0], known) or f"; there are {', '.join(shown)}"
             raise click.UsageError(f"no such command {args[0]!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 

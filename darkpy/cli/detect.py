@@ -299,36 +299,54 @@ class Job:
 
 
 def existing(paths: Iterable[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
-    """All pictures at once, so that a wrong name among many is found before the work begins."""
+    """All pictures and videos at once, so that a wrong name among many is found before the work begins."""
     chosen = list(paths)
-    problems = [Problem(str(path), "no such picture") for path, _ in chosen if not path.is_file()]
+    problems = [
+        Problem(str(path), "no such video" if is_video(str(path)) else "no such picture or folder")
+        for path, _ in chosen
+        if not path.is_file()
+    ]
     if problems:
         raise DataError(problems=problems)
     return chosen
 
 
-def targets(places: Iterable[Path], out: Path) -> list[Path]:
-    """Where to draw each picture: its place below ``out``, numbered where several have the same.
+def targets(chosen: Iterable[tuple[Path, Path]], out: Path) -> list[Path]:
+    """Where to draw each picture and write each video: its place below ``out``, numbered where several have the same.
 
-    The format stays where every OpenCV can write it, otherwise it is jpg.
+    The format stays where every OpenCV can write it, otherwise it is jpg, or mp4. Raises InputError where that would be
+    over one of the originals.
     """
+    chosen = list(chosen)
     taken: dict[Path, None] = {}  # a set that keeps the order
-    for place in places:
-        target = wanted = out / (place if place.suffix.lower() in WRITABLE else place.with_suffix(".jpg"))
+    for _, place in chosen:
+        target = wanted = out / _writable(place)
         number = 1
         while target in taken:
             number += 1
             target = wanted.with_stem(f"{wanted.stem}-{number}")
         taken[target] = None
+    check_originals([path for path, _ in chosen], taken)
     return list(taken)
 
 
-def video_target(name: str, out: Path) -> Path:
-    """Where to write a video with its boxes: in the same format if it can be written, else as .mp4."""
-    if is_live(name):
-        return out / f"{re.sub('[^A-Za-z0-9]+', '-', name).strip('-')}.mp4"
-    path = Path(name)
-    return out / (path.name if path.suffix.lower() in CODECS else f"{path.stem}.mp4")
+def check_originals(paths: Iterable[Path], chosen: Iterable[Path]) -> None:
+    """Raise InputError if one of the chosen targets is one of the files that are looked at."""
+    originals = {path.resolve() for path in paths}
+    for target in chosen:
+        if target.resolve() in originals:
+            raise InputError("would be written over; choose another place with --out", where=str(target))
+
+
+def _writable(place: Path) -> Path:
+    if is_video(str(place)):
+        return place if place.suffix.lower() in CODECS else place.with_suffix(".mp4")
+    return place if place.suffix.lower() in WRITABLE else place.with_suffix(".jpg")
+
+
+def live_target(name: str, out: Path) -> Path:
+    """Where to write what a camera or a stream shows."""
+    return out / f"{re.sub('[^A-Za-z0-9]+', '-', name).strip('-')}.mp4"
 
 
 @click.command(cls=Command)
@@ -346,21 +364,21 @@ def detect(paths: tuple[str, ...], out: str, **given: Any) -> None:
         out = PREDICTIONS
     options = DetectOptions(**given)
     files = named_files([path for path in paths if path != STANDARD_OUTPUT], options)
-    videos = [name for name in files.pictures if is_video(name)]
-    named: list[str] = [name for name in files.pictures if name not in videos]
-    if STANDARD_OUTPUT in paths:
-        named += paths_from_input()
-    if not named and not videos:
+    names = [*files.pictures, *(paths_from_input() if STANDARD_OUTPUT in paths else ())]
+    if not names:
         raise click.UsageError("no picture is named")
-    chosen = existing(pictures_in(named))
-    drawn = targets([place for _, place in chosen], Path(out))
+    found = existing(pictures_in((name for name in names if not is_live(name)), videos=True))
+    pairs = [(path, target) for (path, _), target in zip(found, targets(found, Path(out)))]
+    pictures = [(path, target) for path, target in pairs if not is_video(str(path))]
+    videos = [(str(path), target) for path, target in pairs if is_video(str(path))]
+    videos += [(name, live_target(name, Path(out))) for name in names if is_live(name)]
     job = Job(files, options)
-    if chosen:
-        job.look_at(((path, target) for (path, _), target in zip(chosen, drawn)), options.batch, len(chosen))
-    for name in videos:
+    if pictures:
+        job.look_at(pictures, options.batch, len(pictures))
+    for name, target in videos:
         if not job.was_interrupted:
-            job.play(name, video_target(name, Path(out)))
-    job.finish((str(drawn[0]) if len(drawn) == 1 else out) if drawn else None)
+            job.play(name, target)
+    job.finish((str(pictures[0][1]) if len(pictures) == 1 else out) if pictures else None)
 
 
 def named_files(paths: Iterable[str], options: DetectOptions) -> Files:

@@ -13,6 +13,7 @@ from darkpy.cli.detect import (
     FRACTION,
     DetectOptions,
     Job,
+    check_originals,
     detection_options,
     existing,
     named_files,
@@ -22,7 +23,7 @@ from darkpy.cli.detect import (
 )
 from darkpy.cli.device import device_options_of_long_work
 from darkpy.cli.training import changes, exit_after, run_options
-from darkpy.sources import CAMERA
+from darkpy.sources import CAMERA, is_video
 
 COUNT: dict[str, Any] = {"type": click.IntRange(min=0), "metavar": "N", "show_default": True}
 POSITIVE: dict[str, Any] = {"type": click.IntRange(min=1), "metavar": "N", "show_default": True}
@@ -101,8 +102,11 @@ def test(files: tuple[str, ...], out: str | None, **given: Any) -> None:
     if named.cfg is None or named.weights is None:
         raise click.UsageError("a .cfg and a .weights file are needed")
     pictures = [path for path, _ in existing(pictures_in(named.pictures))]
-    job = Job(named, options)
+    if films := [str(path) for path in pictures if is_video(str(path))]:
+        raise click.UsageError(f"{films[0]} is a video: see darkpy detect, or darkpy detector demo")
     target = Path("predictions.jpg")
+    check_originals(pictures, [target])
+    job = Job(named, options)
     if pictures:
         job.look_at(((path, target) for path in pictures), options.batch, len(pictures))
     else:
@@ -142,6 +146,8 @@ def demo(
     named = named_files(files, options)
     if named.cfg is None or named.weights is None:
         raise click.UsageError("a .cfg and a .weights file are needed")
+    if out_filename is not None:
+        check_originals(map(Path, named.pictures), [Path(out_filename)])
     job = Job(named, options)
     if not job.window.is_open and not any((out_filename, options.json_file, options.json_lines, options.crops)):
         click.echo("nothing is shown or written but the counts; --out-filename FILE writes the video", err=True)

@@ -72,6 +72,9 @@ class Results:
         self._number = 0
         self._crops = 0
         self._lines: IO[str] | None = None
+        for path in (wanted.json_file, wanted.json_lines):
+            if path is not None and Path(path).is_dir():
+                raise InputError("is a folder; name a file in it", where=path)
         if wanted.json_lines not in (None, STANDARD_OUTPUT):
             Path(wanted.json_lines).parent.mkdir(parents=True, exist_ok=True)
             self._lines = Path(wanted.json_lines).open("w", encoding="utf-8")  # noqa: SIM115  # until finish
