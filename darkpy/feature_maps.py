@@ -48,6 +48,7 @@ def draw(
     letter_box: bool = False,
     names: Sequence[str] | None = None,
     device: str = "cpu",
+    precision: str = "fp32",
 ) -> Drawn:
     """Write the sheet of a layer, for a picture file, as a PNG file.
 
@@ -55,7 +56,7 @@ def draw(
     the last one. Raises :class:`~darkpy.errors.InputError` for a layer that is not there, and for files that cannot be
     used.
     """
-    network = Network.from_cfg(cfg, weights, keep_outputs=True, device=device)
+    network = Network.from_cfg(cfg, weights, keep_outputs=True, device=device, precision=precision)
     image = read_picture(picture, network.channels)
     x = network_input(image, network.width, network.height, letter_box or network.options.letter_box)
     maps = feature_maps(network, x, layer)

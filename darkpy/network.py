@@ -10,9 +10,11 @@ import numpy as np
 
 from darkpy import backends, builder, resources, weights
 from darkpy.backends.journal import Journal, check_finite
+from darkpy.backends.loss_scale import LossScale
 from darkpy.config.cfg import Config, read_cfg
 from darkpy.errors import ConfigError, InputError, NotFinite, TrainingError
 from darkpy.layers.base import NETWORK_INPUT, Layer
+from darkpy.loss_scaling import create_loss_scale
 from darkpy.optimizers import create_optimizer, learning_rate
 from darkpy.parameters import Parameters, assign, view
 from darkpy.plan import Lifetime, MemoryPlan, place
@@ -51,6 +53,7 @@ class Network:
         keep_gradients: bool = True,
         device: str = "cpu",
         dtype: Any = np.float32,
+        precision: str = "fp32",
         seed: int = 0,
         freeze: int = 0,
         plan_only: bool = False,
@@ -62,7 +65,7 @@ class Network:
         the network can describe itself and its :meth:`memory_plan`, but not run.
         """
         self.config = config
-        self.backend = backends.create(device, dtype)
+        self.backend = backends.create(device, dtype, precision, only_plans=plan_only)
         blueprint = builder.build(config, self.backend)
         self.options = blueprint.options
         self.warnings = blueprint.warnings
@@ -84,8 +87,11 @@ class Network:
             self.options = builder.with_batch(self.options, self.options.batch * self.options.time_steps)
         self.batch = self.options.batch // self.options.subdivisions if training else (batch or 1)
         self.heads = [layer for layer in self.layers if layer.is_head]
+        trains = training and not plan_only
+        self.loss_scale = create_loss_scale(self.options, self.backend) if trains else LossScale()
         self._names: list[str] | None = None
         self._mark_frozen()
+        self._check_types()
         self._arena: Any = None
         self._arena_bytes = 0
         self._bound: tuple[int, Any] | None = None
@@ -111,6 +117,7 @@ class Network:
         training: bool = False,
         keep_outputs: bool = False,
         device: str = "cpu",
+        precision: str = "fp32",
         seed: int = 0,
     ) -> Network:
         """Build a network from a cfg file and, if given, a ``.weights`` file.
@@ -119,7 +126,8 @@ class Network:
         is the number of pictures per forward pass at inference (default 1; other sizes still work, planned anew) or
         per update in training (default: the cfg's). With ``keep_outputs`` no memory is shared between layers at
         inference, so that every layer's output can be read afterwards. In training the weights may cover only the
-        first layers. ``seed`` fixes the starting weights and everything random in the layers.
+        first layers. ``seed`` fixes the starting weights and everything random in the layers. ``precision`` is one of
+        fp32 and, on a GPU, tf32, fp16 and bf16, see docs/training.md.
 
         Raises :class:`~darkpy.errors.ConfigError` or :class:`~darkpy.errors.WeightsError`, each with every problem
         found.
@@ -130,6 +138,7 @@ class Network:
             training=training,
             keep_outputs=keep_outputs,
             device=device,
+            precision=precision,
             seed=seed,
         )
         if weights is not None:
@@ -188,7 +197,7 @@ class Network:
         lifetimes = list(self._lifetimes(batch, self._share(batch)).values())
         if self._bound is not None:
             self._share(self._bound[0])
-        itemsize = np.dtype(self.backend.dtype).itemsize
+        itemsize = self._itemsize(self.backend.dtype)
         trained = sum(p.size for layer in self.layers for p in layer.parameters() if p.trained)
         statistics = sum(p.size for layer in self.layers for p in layer.parameters() if not p.trained)
         moments = (2 if self.options.adam else 1) * trained if self.training else 0
@@ -199,7 +208,7 @@ class Network:
             parameters=itemsize * (trained + statistics),
             gradients=itemsize * trained if self.training else 0,
             optimizer=itemsize * moments,
-            input=itemsize * input_values,
+            input=self._itemsize() * input_values,
             arena=place(lifetimes),
             separate=sum(lifetime.nbytes for lifetime in lifetimes),
             workspace=self._workspace(batch),
@@ -271,6 +280,20 @@ class Network:
         self._with_gradient = {layer.index for layer in self._backward_order}
         self._clipped = [layer for layer in self.layers if layer.options.clip and _has_weights(layer)]
 
+    def _check_types(self) -> None:
+        """Raise ConfigError for a layer that would take the float32 output of a head among arrays of 16 bits."""
+        if self.backend.activation_dtype == self.backend.dtype:
+            return
+        places = self._share(self.batch).outputs
+        for layer in self.layers:
+            if layer.is_head or layer.is_identity(self.training):
+                continue
+            read = [self.layers[places[source].owner] for source in layer.sources if source != NETWORK_INPUT]
+            for head in [owner for owner in read if owner.is_head]:
+                layer.problem("", f"reads the output of [{head.name}], which stays float32: not with 16 bits (--amp)")
+        if self.graph.problems:
+            raise ConfigError(problems=self.graph.problems)
+
     def _share(self, batch: int) -> Sharing:
         """Find out whose memory holds the output and the gradient of each layer, and tell the layers what follows."""
         sharing = share(
@@ -319,7 +342,7 @@ class Network:
                 owner = sharing.gradients[i].owner
                 add(owner, "grad_output", self._bytes(owner, batch), first, end if self.keep_gradients else back)
             for name, buffer in layer.buffers(batch, self.training).items():
-                nbytes = int(np.prod(buffer.shape)) * np.dtype(buffer.dtype or self.backend.dtype).itemsize
+                nbytes = int(np.prod(buffer.shape)) * self._itemsize(buffer.dtype)
                 first = back if buffer.scratch and "forward" not in buffer.during else i
                 last = back if self.training and "backward" in buffer.during else i
                 add(i, name, nbytes, *((0, end) if buffer.lasting else (first, last)))
@@ -327,7 +350,12 @@ class Network:
 
     def _bytes(self, index: int, batch: int) -> int:
         """Of a layer's output."""
-        return np.dtype(self.backend.dtype).itemsize * batch * self.layers[index].outputs
+        layer = self.layers[index]
+        return self._itemsize(layer.loss_dtype) * batch * layer.outputs
+
+    def _itemsize(self, dtype: Any = None) -> int:
+        """Bytes of an element of a type, by default that of the outputs of layers."""
+        return int(np.dtype(dtype or self.backend.activation_dtype).itemsize)
 
     def _workspace(self, batch: int) -> int:
         return max((layer.workspace(batch, self.training) for layer in self.layers), default=0)
@@ -360,16 +388,16 @@ class Network:
         self, lifetimes: dict[tuple[int, str], Lifetime], name: str, layer: Layer, place: Place, batch: int
     ) -> Any:
         """A layer's output or the gradient of it, where it lies."""
-        owner = self.layers[place.owner].output_shape
-        assert owner is not None and layer.output_shape is not None
-        whole = self._array(lifetimes[place.owner, name], (batch, *owner))
-        if place.channels < owner[0]:
+        owner = self.layers[place.owner]
+        assert owner.output_shape is not None and layer.output_shape is not None
+        whole = self._array(lifetimes[place.owner, name], (batch, *owner.output_shape), owner.loss_dtype)
+        if place.channels < owner.output_shape[0]:
             whole = whole[:, place.first : place.first + place.channels]
         return whole.reshape(batch, *layer.output_shape)
 
     def _array(self, lifetime: Lifetime, shape: Sequence[int], dtype: Any = None) -> Any:
         flat = self._arena[lifetime.offset : lifetime.offset + lifetime.nbytes]
-        return flat.view(dtype or self.backend.dtype).reshape(tuple(shape))
+        return flat.view(dtype or self.backend.activation_dtype).reshape(tuple(shape))
 
     def reset_state(self) -> None:
         """Let recurrent layers forget what they have seen; a new batch or input size does so too."""
@@ -403,7 +431,7 @@ class Network:
                 self.backend.repeated(("forward", self._bound), self._forward)
         if truth is not None:
             self.loss(truth)
-        return self.backend.to_host(self.output)
+        return np.asarray(self.backend.to_host(self.output), self.backend.dtype)
 
     def _take_pictures(self, x: np.ndarray) -> None:
         """What a forward pass needs: its input, arrays for its size, and what time it is."""
@@ -432,8 +460,15 @@ class Network:
         self._check_can_learn()
         with self.backend.running():
             costs = [head.loss(truth) for head in self.heads]
+            self._scale_losses()
         self._has_loss = True
         return float(np.mean(costs))
+
+    def _scale_losses(self) -> None:
+        """Let all gradients carry the factor of the loss scale, until :meth:`update`."""
+        for head in self.heads:
+            if head.grad_output is not None:
+                self.loss_scale.multiply(head.grad_output)
 
     def _check_can_learn(self) -> None:
         if not self.training:
@@ -486,6 +521,8 @@ class Network:
         array (batch, classes). Returns the loss: the mean over the subdivisions of Darknet's get_network_cost.
 
         Raises :class:`~darkpy.errors.NotFinite`, with nothing updated, if the loss or a gradient is NaN or infinite.
+        With a loss scale, such a gradient may only be too large for 16 bits: then the update is left out, counted in
+        ``loss_scale.skipped``, and the next one done with a smaller scale.
         """
         return self.start_update(x, truth).read()
 
@@ -517,7 +554,7 @@ class Network:
                 for head in self.heads:
                     head.expect(truth[slice(*part_of_batch)])
                 journal.add(self._pass(part_of_batch), part_of_batch)
-            journal.check(self.parameters.gradients, (0, pictures))
+            journal.check(self.parameters.gradients, (0, pictures), self.loss_scale)
         except NotFinite:
             self.seen = before
             raise
@@ -531,6 +568,7 @@ class Network:
             self._forward()
             losses = [head.compare() for head in self.heads]
             check_finite(losses, pictures)
+            self._scale_losses()
             self._has_loss = True
             self._backward(last)
             return losses
@@ -543,6 +581,7 @@ class Network:
         assert self.optimizer is not None
         rate = self.rate_scale * learning_rate(self.options, self.iteration, self.seed)
         with self.backend.running():
+            self.loss_scale.divide(self.parameters.gradients)
             self.optimizer.update(self.parameters, rate, self.iteration)
             for layer in self._clipped:
                 self.backend.clip(layer.weights, layer.options.clip)

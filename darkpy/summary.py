@@ -63,11 +63,14 @@ class Summary:
         return sum(row.operations for row in self.rows)
 
 
-def summarize(path: str | Path, *, batch: int | None = None, device: str = "cpu") -> Summary:
+def summarize(
+    path: str | Path, *, batch: int | None = None, device: str = "cpu", precision: str = "fp32"
+) -> Summary:
     """The summary of a cfg file, looked up like that of :meth:`darkpy.Network.from_cfg`.
 
     batch: pictures of a forward pass at inference (default 1) and of a mini-batch in training (default: the cfg's
-    ``batch / subdivisions``), each being a whole sequence with ``time_steps``.
+    ``batch / subdivisions``), each being a whole sequence with ``time_steps``. precision: that of the memory; where
+    there is no GPU, the CPU plans for one.
 
     Raises :class:`~darkpy.errors.ConfigError` with every problem of the cfg.
     """
@@ -81,8 +84,8 @@ def summarize(path: str | Path, *, batch: int | None = None, device: str = "cpu"
         path=config.path,
         input_shape=blueprint.graph.input_shape,
         rows=tuple(layer_rows(blueprint.layers, blueprint.graph.input_shape)),
-        inference=_plan(config, batch or 1, device, training=False),
-        training=_plan(config, batch or part, device, training=True) if has_loss else None,
+        inference=_plan(config, batch or 1, device, precision, training=False),
+        training=_plan(config, batch or part, device, precision, training=True) if has_loss else None,
     )
 
 
@@ -127,9 +130,11 @@ def _known(shape: Shape | None) -> Shape:
     return shape
 
 
-def _plan(config: Config, pictures: int, device: str, *, training: bool) -> MemoryPlan:
+def _plan(config: Config, pictures: int, device: str, precision: str, *, training: bool) -> MemoryPlan:
     """The plan for so many pictures at a time, from a network that allocates nothing."""
     from darkpy.network import Network
 
-    network = Network(config, training=training, keep_gradients=False, device=device, plan_only=True)
+    network = Network(
+        config, training=training, keep_gradients=False, device=device, precision=precision, plan_only=True
+    )
     return network.memory_plan(pictures)

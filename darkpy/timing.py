@@ -107,6 +107,7 @@ def measure(
     runs: int = 10,
     training: bool = False,
     device: str = "cpu",
+    precision: str = "fp32",
     progress: Callable[[int, int], None] | None = None,
 ) -> Timing:
     """Time the layers of a cfg with random weights, pictures and, in training, truth.
@@ -115,7 +116,7 @@ def measure(
 
     Raises :class:`~darkpy.errors.ConfigError` with every problem of the cfg, and for training without a loss.
     """
-    network = _network(cfg, batch, training, device)
+    network = _network(cfg, batch, training, device, precision)
     x = np.random.default_rng(0).uniform(0, 1, (network.batch, *network.graph.input_shape)).astype(np.float32)
     truth = synthetic_truth(network) if training else None
     watch = _StopWatch(network)
@@ -166,7 +167,7 @@ def synthetic_truth(network: Network) -> Truth:
     return np.eye(1, classes, dtype=np.float32).repeat(network.batch, axis=0)
 
 
-def _network(cfg: str | Path, batch: int | None, training: bool, device: str) -> Network:
+def _network(cfg: str | Path, batch: int | None, training: bool, device: str, precision: str) -> Network:
     config = read_cfg(resources.find("cfg", cfg))
     described = Network(config, training=training, device=device, plan_only=True)
     if training and not described.heads:
@@ -174,7 +175,9 @@ def _network(cfg: str | Path, batch: int | None, training: bool, device: str) ->
         raise ConfigError(message, where=config.path)
     if training and batch is not None:
         batch *= described.options.subdivisions
-    network = Network(config, batch=batch, training=training, keep_gradients=False, device=device)
+    network = Network(
+        config, batch=batch, training=training, keep_gradients=False, device=device, precision=precision
+    )
     # What is measured does not depend on the weights; learning from noise might lead them to infinity.
     network.options = replace(network.options, learning_rate=0.0, learning_rate_min=0.0)
     for layer in network.layers:

@@ -1,4 +1,5 @@
-// One step of an optimizer over flat vectors of all parameters; nothing is done while the alarm of journal.cu is set.
+// One step of an optimizer over flat vectors of all parameters; nothing is done while the alarm of journal.cu is
+// set, or the loss scale leaves this one out.
 //
 // SGD 20 bytes and 5 flops per parameter (three reads, two writes), Adam 28 bytes and some 15 flops: memory bound. Not
 // measured yet.
@@ -7,7 +8,7 @@
 extern "C" __global__ void __launch_bounds__(256)
 sgd(float* parameters, const float* gradients, float* velocity, long long count, int by_four, float rate, float momentum,
     float decay, const int* alarm) {
-    if (*alarm) return;
+    if (alarm[0] || alarm[1]) return;
     over_rows(1, count, by_four, [&](long long, long long i, auto width) {
         auto p = load(parameters + i, width), v = load(velocity + i, width);
         const auto g = load(gradients + i, width);
@@ -26,7 +27,7 @@ extern "C" __global__ void __launch_bounds__(256)
 adam(float* parameters, const float* gradients, float* first, float* second, long long count, int by_four, float rate,
      float beta1, float beta2, float new1, float new2, float epsilon, float decay, float first_share, float second_share,
      const int* alarm) {
-    if (*alarm) return;
+    if (alarm[0] || alarm[1]) return;
     over_rows(1, count, by_four, [&](long long, long long i, auto width) {
         auto p = load(parameters + i, width), m = load(first + i, width), v = load(second + i, width);
         const auto g = load(gradients + i, width);

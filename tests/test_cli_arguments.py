@@ -60,6 +60,20 @@ def test_an_option_with_its_value_attached_takes_no_further_one() -> None:
     assert spelt("-thresh=.3", "-dont_show") == ["--thresh=.3", "--dont-show"]
 
 
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        (["--amp"], ["--amp=fp16"]),
+        (["-amp", "bf16"], ["--amp=bf16"]),
+        (["-amp", "x.cfg"], ["--amp=fp16", "x.cfg"]),
+        (["--amp", "-map"], ["--amp=fp16", "--map"]),
+        (["--amp=bf16", "x.cfg"], ["--amp=bf16", "x.cfg"]),
+    ],
+)
+def test_a_choice_may_be_left_out(given: list[str], expected: list[str]) -> None:
+    assert normalize(given, flags=FLAGS, options=OPTIONS, choices={"--amp": ("fp16", "bf16")}) == expected
+
+
 def test_unknown_long_flags_get_two_dashes_for_the_suggestion() -> None:
     assert spelt("-tresh", ".3") == ["--tresh", ".3"]
     assert spelt("-iou_tresh", ".3") == ["--iou_tresh", ".3"]

@@ -156,6 +156,14 @@ def test_net_summary(job: Path) -> None:
     assert not any(line.endswith(" ") for line in lines)
 
 
+def test_net_summary_in_16_bits(job: Path) -> None:
+    """Planned by the CPU where there is no GPU."""
+    pytest.importorskip("ml_dtypes")
+    peaks = [run("net", "summary", "tiny.cfg", *given).output.splitlines()[-1] for given in ((), ("--amp", "bf16"))]
+    exact, half = (float(re.findall(r"[\d.]+", peak)[0]) for peak in peaks)
+    assert half < exact
+
+
 def test_net_summary_shows_the_inputs_of_routes() -> None:
     output = run("net", "summary", "yolov3-tiny.cfg").output
     assert re.search(r"20 +route +19, 8 +26x26x128\+256 +26x26x384", output)

@@ -47,6 +47,8 @@ def test_a_run_goes_on_with_other_options(job: Path) -> None:
 @pytest.mark.parametrize(
     "arguments, message",
     [
+        (["--amp", "tiny.cfg", "--device", "cpu"], "fp16 needs a GPU; the CPU computes in float32: leave it out"),
+        (["tiny.cfg", "--amp=fp8"], "'fp8' is not one of 'fp16', 'bf16', 'tf32'"),
         (["--resume", "runs/tiny-1", "tiny.cfg"], "--resume takes everything from the run folder; leave out tiny.cfg"),
         (["--resume", "runs/tiny-1", "--seed", "3", "--no-map"], "--seed, --map cannot be changed when a run is resumed"),
         (["--resume", "runs/tiny-2"], "runs/tiny-2  no such run folder"),

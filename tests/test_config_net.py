@@ -162,11 +162,11 @@ def test_power_belongs_to_burn_in_too():
 
 
 def test_keys_without_effect_are_warned_about():
-    _, problems, warnings = parse(INPUT + "seen=0\nloss_scale=128")
+    _, problems, warnings = parse(INPUT + "seen=0\noptimized_memory=2")
     assert problems == []
     assert warnings == [
         "x.cfg:5  [net] seen= has no effect: Darknet does not read it either; the weights file keeps the count",
-        "x.cfg:6  [net] loss_scale= has no effect: gradients are float32 here and need no scaling",
+        "x.cfg:6  [net] optimized_memory= has no effect: memory is always planned; see darkpy net summary",
     ]
 
 

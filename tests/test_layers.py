@@ -10,7 +10,7 @@ from darkpy.backends.base import CHANNEL_ACTIVATIONS, ELEMENTWISE_ACTIVATIONS
 from darkpy.layers import registered
 from darkpy.layers.recurrent import RecurrentLayer
 from tests import layer_checks
-from tests.backends import BACKENDS
+from tests.backends import BACKENDS, why_no_gpu
 
 CONV = "[convolutional]\nfilters=4\nsize=3\npad=1\nactivation=leaky\n"
 CONVOLUTION_14 = "[convolutional]\nfilters=14\nsize=1\nactivation=linear\n"
@@ -125,6 +125,17 @@ def test_every_device_computes_the_same(section, device):
     is_recurrent = issubclass(registered()[section], RecurrentLayer)
     if section != "dropout":  # a number drawn in float32 is not that drawn in float64
         layer_checks.check_same_as_numpy(text, device, time_steps=3 if is_recurrent else 1)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")
+@every_section
+def test_16_bits_on_the_gpu(section):
+    text = EXAMPLES[section] if section in NO_TRUE_GRADIENT else CONV + EXAMPLES[section]
+    if section != "dropout":  # a number drawn in float32 is not that drawn in float64
+        layer_checks.check_with_16_bits(text, "fp16", time_steps=steps(section))
+    if section in ("convolutional", "batchnorm", "yolo", "lstm"):
+        layer_checks.check_with_16_bits(text, "bf16", time_steps=steps(section))
 
 
 @every_section

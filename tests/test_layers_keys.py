@@ -75,7 +75,7 @@ WORKS = {
     "logistic": "",
 }
 INEFFECTIVE = {
-    "net": "loss_scale dynamic_minibatch optimized_memory workspace_size_limit_MB use_cuda_graph show_receptive_field "
+    "net": "dynamic_minibatch optimized_memory workspace_size_limit_MB use_cuda_graph show_receptive_field "
     "try_fix_nan attention unsupervised max_ratio min_ratio center notruth random clip",
     "convolutional": "bin_output flipped dot stream wait_stream grad_centr reverse angle",
     "route": "stream wait_stream",

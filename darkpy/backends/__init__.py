@@ -64,14 +64,20 @@ def choose(device: str = "auto", dtype: Any = np.float32) -> Choice:
     return Choice(_cpu(), f"computing on the CPU: {reason}" if cuda.may_be_there() else "")
 
 
-def create(device: str = "auto", dtype: Any = np.float32, precision: str = "fp32") -> Backend:
+def create(
+    device: str = "auto", dtype: Any = np.float32, precision: str = "fp32", *, only_plans: bool = False
+) -> Backend:
     """The backend for a device (see :func:`choose`), working in a float type and a precision (see precision.py).
 
     Raises :class:`~darkpy.errors.InputError` for an unknown device, or one that cannot be used, with what to do; so it
-    does for a precision other than fp32 on the CPU.
+    does for a precision other than fp32 on the CPU, unless it ``only_plans`` what another machine will do.
     """
     choice = choose(device, dtype)
     chosen = choice.device
+    if precision != "fp32" and not chosen.startswith("gpu") and only_plans:
+        backend = create(chosen, dtype)
+        backend.precision, backend.activation_dtype = precision, activation_dtype(precision)
+        return backend
     activation_dtype(precision)
     if precision != "fp32" and not chosen.startswith("gpu"):
         notice = f" ({choice.notice})" if choice.notice else ""

@@ -26,6 +26,7 @@ import numpy as np
 
 from darkpy.backends.base_yolo import PackedTruth, pack_truth
 from darkpy.backends.journal import Journal, Pending
+from darkpy.backends.loss_scale import LossScale, LossScaleRule
 
 if TYPE_CHECKING:
     from darkpy.backends.base_heads import ContrastiveLoss, DetectionSettings, GaussianLoss, RegionSettings
@@ -174,6 +175,10 @@ class Backend(ABC):
     def journal(self) -> Journal:
         """Where the losses of an update are written down, and whether all of it was finite."""
         return Journal(self)
+
+    def loss_scale(self, rule: LossScaleRule) -> LossScale:
+        """A factor on gradients that are not of the backend's float type; without such gradients, none."""
+        return LossScale()
 
     @abstractmethod
     def set_workspace(self, nbytes: int) -> None:

@@ -15,6 +15,7 @@ from darkpy.errors import NotFinite
 
 if TYPE_CHECKING:
     from darkpy.backends.base import Array, Backend
+    from darkpy.backends.loss_scale import LossScale
 
 Result = TypeVar("Result")
 
@@ -53,8 +54,11 @@ class Journal:
         check_finite(losses, pictures)
         self.passes.append(list(losses))
 
-    def check(self, gradients: Array, pictures: tuple[int, int]) -> None:
-        """Raise NotFinite unless all gradients are finite, or see to it that the update then does nothing."""
+    def check(self, gradients: Array, pictures: tuple[int, int], loss_scale: LossScale) -> None:
+        """Raise NotFinite unless all gradients are finite, or see to it that the update then does nothing.
+
+        With a loss scale it is its to judge what that means.
+        """
         if not self.backend.is_finite(gradients):
             raise NotFinite("gradient", pictures)
 

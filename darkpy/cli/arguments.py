@@ -7,9 +7,9 @@ flags may be spelt either way, and files are told apart by their endings, so tha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 from darkpy.config.data_files import DESCRIPTION_ENDINGS
@@ -22,11 +22,18 @@ NAMES_ENDINGS = (".names", ".list")
 FIRST_LAYERS = re.compile(r".+\.(conv\.)?\d+")
 
 
-def normalize(arguments: Sequence[str], *, flags: Iterable[str], options: Iterable[str]) -> list[str]:
+def normalize(
+    arguments: Sequence[str],
+    *,
+    flags: Iterable[str],
+    options: Iterable[str],
+    choices: Mapping[str, Sequence[str]] | None = None,
+) -> list[str]:
     """Spell every flag the way it is declared.
 
     ``flags`` are the declared names without a value (``--dont-show``), ``options`` those followed by one
-    (``--thresh``, ``-i``). One dash or two, and dashes, underscores and capitals within a name, make no difference:
+    (``--thresh``, ``-i``), ``choices`` those that one of a few values may follow (``--amp bf16``), where none does the
+    first is meant. One dash or two, and dashes, underscores and capitals within a name, make no difference:
     ``-dont_show``, ``--dont_show`` and ``-dontshow`` all become ``--dont-show``. Values, file names, negative
     numbers, one-letter options (``-i 0``, ``-i0``) and everything after ``--`` stay as they are. An unknown long flag
     gets two dashes, so that click can name the nearest known one.
@@ -34,19 +41,23 @@ def normalize(arguments: Sequence[str], *, flags: Iterable[str], options: Iterab
     >>> normalize(["-iou_thresh", "-.5", "x.cfg"], flags=[], options=["--iou-thresh"])
     ['--iou-thresh', '-.5', 'x.cfg']
     """
-    with_value = set(options)
-    known = {*with_value, *flags}
+    with_value, choices = set(options), choices or {}
+    known = {*with_value, *flags, *choices}
     by_letters = {_letters(name): name for name in sorted(known) if name.startswith("--")}
     normalized: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
+    rest = deque(arguments)
+    while rest:
+        argument = rest.popleft()
         if argument == "--":
             normalized += [argument, *rest]
             break
         argument = _declared(argument, by_letters, known)
+        if argument in choices:
+            value = rest.popleft() if rest and rest[0] in choices[argument] else choices[argument][0]
+            argument = f"{argument}={value}"
         normalized.append(argument)
-        if argument in with_value:
-            normalized += islice(rest, 1)
+        if argument in with_value and rest:
+            normalized.append(rest.popleft())
     return normalized
 
 

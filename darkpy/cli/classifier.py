@@ -12,7 +12,7 @@ from darkpy.cli.arguments import sort_files
 from darkpy.cli.command import Command, Function, Group, without_effect
 from darkpy.cli.detect import existing, override, paths_from_input
 from darkpy.cli.detector import COUNT, POSITIVE
-from darkpy.cli.device import device_options, device_options_of_long_work
+from darkpy.cli.device import device_options, device_options_of_long_work, precision_option
 from darkpy.cli.results import STANDARD_OUTPUT
 from darkpy.cli.training import changes, exit_after, run_options
 from darkpy.errors import InputError
@@ -150,6 +150,7 @@ def train(
 @click.option("--batch", default=16, help="Pictures at a time.", **POSITIVE)
 @click.option("--json", "json_file", metavar="FILE", help="Write all numbers to a json file; - prints only them.")
 @click.option("--confusion", metavar="FILE", help="Draw the confusion matrix into a .png file.")
+@precision_option("--half", "On a GPU: outputs of layers have 16 bits, or tf32.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @device_options_of_long_work
 @without_effect("--dont-show", because="no window is opened")
@@ -164,6 +165,7 @@ def valid(
     confusion: str | None,
     quiet: bool,
     device: str,
+    precision: str,
     **looks: Any,
 ) -> None:
     """Measure a classifier: accuracy, precision, recall and F1 per class, and which classes it takes for which."""
@@ -184,7 +186,7 @@ def valid(
 
     named.data = named.data or str(default_data(named.cfg))
     dataset = open_classification(named.data, split, notify=lambda line: click.echo(line, err=True))
-    loaded = load_classifier(named, device=device, batch=batch)
+    loaded = load_classifier(named, device=device, batch=batch, precision=precision)
     is_told = json_file != STANDARD_OUTPUT and not quiet
     if is_told:
         click.echo(loaded.description)
@@ -262,6 +264,7 @@ def _write_json(path: str, numbers: Any) -> None:
 @view_options
 @click.option("--batch", default=16, help="Pictures at a time.", **POSITIVE)
 @click.option("--json", "json_file", metavar="FILE", help="Write the classes to a json file; - prints only them.")
+@precision_option("--half", "On a GPU: outputs of layers have 16 bits, or tf32.")
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 @device_options
 @without_effect("--dont-show", because="no window is opened")
@@ -272,6 +275,7 @@ def predict(
     json_file: str | None,
     quiet: bool,
     device: str,
+    precision: str,
     crops: str,
     scales: tuple[int, ...],
     stretch: bool,
@@ -292,7 +296,7 @@ def predict(
     from darkpy.cli.classifier_loading import load_classifier
 
     chosen = [path for path, _ in existing(pictures_in(files.pictures))]
-    loaded = load_classifier(files, device=device, batch=batch)
+    loaded = load_classifier(files, device=device, batch=batch, precision=precision)
     job = _Prediction(loaded, view, top, json_file, quiet)
     if chosen:
         job.look_at(chosen, batch)

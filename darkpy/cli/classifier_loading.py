@@ -27,7 +27,9 @@ class Classifier:
     description: str
 
 
-def load_classifier(files: Files, *, device: str = "auto", batch: int | None = None) -> Classifier:
+def load_classifier(
+    files: Files, *, device: str = "auto", batch: int | None = None, precision: str = "fp32"
+) -> Classifier:
     """Build the network of the files and find the names of its classes.
 
     From the names or data file that is given, which must fit; else from the first of these that has as many: a names
@@ -39,7 +41,7 @@ def load_classifier(files: Files, *, device: str = "auto", batch: int | None = N
 
     if files.cfg is None or files.weights is None:
         raise click.UsageError("a .cfg and a .weights file are needed")
-    network = Network.from_cfg(files.cfg, files.weights, batch=batch, device=device)
+    network = Network.from_cfg(files.cfg, files.weights, batch=batch, device=device, precision=precision)
     check_classifier(network)
     names, top, source = _names(files, network, output_layer(network).outputs)
     network.names = list(names)

@@ -98,11 +98,28 @@ class Group(click.Group):
 Group.group_class = Group
 
 
+class OptionalChoice(click.Option):
+    """An option that one of a few values may follow, the first being meant where none does; None if not given."""
+
+    def __init__(self, *arguments: Any, values: Sequence[str], **options: Any) -> None:
+        given: dict[str, Any] = {"type": click.Choice(values), "metavar": f"[{'|'.join(values)}]", **options}
+        super().__init__(*arguments, **given)
+        self.values = values
+
+
 def _normalize(command: click.Command, ctx: click.Context, arguments: Sequence[str]) -> list[str]:
     declared = [parameter for parameter in command.get_params(ctx) if isinstance(parameter, click.Option)]
-    flags = [name for option in declared if option.is_flag or option.count for name in _names(option)]
-    options = [name for option in declared if not (option.is_flag or option.count) for name in _names(option)]
-    return normalize(arguments, flags=flags, options=options)
+    flags: list[str] = []
+    options: list[str] = []
+    choices: dict[str, Sequence[str]] = {}
+    for option in declared:
+        if isinstance(option, OptionalChoice):
+            choices |= dict.fromkeys(_names(option), option.values)
+        elif option.is_flag or option.count:
+            flags += _names(option)
+        else:
+            options += _names(option)
+    return normalize(arguments, flags=flags, options=options, choices=choices)
 
 
 def _names(option: click.Option) -> list[str]:

@@ -16,7 +16,7 @@ import click
 
 from darkpy.cli.arguments import Files, sort_files
 from darkpy.cli.command import INTERRUPTED, Command, Function, without_effect
-from darkpy.cli.device import device_options
+from darkpy.cli.device import device_options, precision_option
 from darkpy.cli.results import (
     CODECS,
     STANDARD_OUTPUT,
@@ -56,6 +56,7 @@ def detection_options(function: Function) -> Function:
         click.option("--crops", metavar="FOLDER", help="Write what is inside each box as a picture of its own."),
         click.option("--save-labels", is_flag=True, help="Write a label file for each picture that has none yet."),
         click.option("--batch", type=click.IntRange(1), default=4, show_default=True, help="Pictures at a time."),
+        precision_option("--half", "On a GPU: outputs of layers have 16 bits, or tf32."),
         click.option("--show/--dont-show", default=None, help="A window that shows them; Esc ends."),
         click.option("--quiet", is_flag=True, help="Print nothing but errors."),
         click.option("--ext-output", is_flag=True, expose_value=False, hidden=True),  # the table always has the boxes
@@ -90,6 +91,7 @@ class DetectOptions:
     show: bool | None
     quiet: bool
     device: str
+    precision: str
 
 
 class Job:
@@ -99,7 +101,7 @@ class Job:
         """Load the detector and say what it is."""
         from darkpy.cli.loading import load_detector
 
-        detector = load_detector(files, device=options.device)
+        detector = load_detector(files, device=options.device, precision=options.precision)
         self.network = detector.network
         self.options = options
         crops = None if options.crops is None else Path(options.crops)

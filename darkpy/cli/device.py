@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from darkpy.cli.command import Function, without_effect
+from darkpy.cli.command import Function, OptionalChoice, without_effect
 
 
 def device_options(function: Function) -> Function:
@@ -51,6 +51,17 @@ def _with_device(function: Function, *, is_long: bool) -> Function:
     ):
         decorated = decorator(decorated)
     return decorated  # type: ignore[return-value]  # click's decorators keep what they are given
+
+
+def precision_option(name: str, help: str) -> Callable[[Function], Function]:
+    """``--amp`` or ``--half``; the command gets ``precision``, ``fp32`` without the option."""
+
+    def or_exact(ctx: click.Context, parameter: click.Parameter, given: str | None) -> str:
+        return given or "fp32"
+
+    return click.option(
+        name, "precision", cls=OptionalChoice, values=("fp16", "bf16", "tf32"), callback=or_exact, help=help
+    )
 
 
 def _chosen(device: str, gpu_index: int | None, nogpu: bool) -> tuple[str, str, str]:

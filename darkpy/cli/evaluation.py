@@ -12,7 +12,7 @@ from darkpy.cli.arguments import Files, sort_files
 from darkpy.cli.command import Command, Function, without_effect
 from darkpy.cli.detect import FRACTION, override
 from darkpy.cli.detector import COUNT, POINTS, POSITIVE, SPLITS
-from darkpy.cli.device import device_options_of_long_work
+from darkpy.cli.device import device_options_of_long_work, precision_option
 from darkpy.config.data_files import EVALUATIONS
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def sweep_options(function: Function) -> Function:
         click.option("--letter-box", is_flag=True, help="Pad pictures to the network's shape, do not stretch them."),
         click.option("--tta", is_flag=True, help="Look at the mirror image of each picture too."),
         click.option("--batch", default=8, help="Pictures at a time; makes no difference.", **POSITIVE),
+        precision_option("--half", "On a GPU: outputs of layers have 16 bits, or tf32."),
         click.option("--quiet", is_flag=True, help="Show no progress."),
         device_options_of_long_work,
         without_effect("--dont-show", because="no window is opened"),
@@ -71,7 +72,14 @@ class Job:
 
 
 def prepare(
-    files: tuple[str, ...], data: str | None, weights: str | None, split: str, device: str, batch: int, quiet: bool
+    files: tuple[str, ...],
+    data: str | None,
+    weights: str | None,
+    split: str,
+    device: str,
+    batch: int,
+    quiet: bool,
+    precision: str,
 ) -> Job:
     """Find the files, open the data set, build the network, and say what they are."""
     named = sort_files(files)
@@ -85,7 +93,7 @@ def prepare(
 
     named.data = named.data or str(default_data(named.cfg))
     dataset = open_dataset(named.data, split, notify=lambda line: click.echo(line, err=True))
-    detector = load_detector(named, device=device, batch=batch)
+    detector = load_detector(named, device=device, batch=batch, precision=precision)
     click.echo(detector.description)
     click.echo(f"{named.data}   {split} {len(dataset):,} pictures")
     return Job(named, split, dataset, detector.network, quiet)
@@ -186,7 +194,8 @@ def valid(form: str | None, results: str | None, out: str | None, **given: Any) 
 
 def _prepared(given: dict[str, Any]) -> tuple[Job, dict[str, Any]]:
     """The job of the shared flags, and the options that are left for the work itself."""
-    shared = {name: given.pop(name) for name in ("files", "data", "weights", "split", "device", "quiet")}
+    names = ("files", "data", "weights", "split", "device", "quiet", "precision")
+    shared = {name: given.pop(name) for name in names}
     return prepare(**shared, batch=given["batch"]), given
 
 

@@ -30,7 +30,9 @@ class Detector:
     description: str
 
 
-def load_detector(files: Files, *, device: str = "auto", batch: int | None = None) -> Detector:
+def load_detector(
+    files: Files, *, device: str = "auto", batch: int | None = None, precision: str = "fp32"
+) -> Detector:
     """Build the network of the files; with neither cfg nor weights, the small detector that comes with darkpy."""
     from darkpy.network import Network
 
@@ -44,7 +46,7 @@ def load_detector(files: Files, *, device: str = "auto", batch: int | None = Non
     if files.cfg is None or files.weights is None:
         missing, given = ("cfg", files.weights) if files.cfg is None else ("weights", files.cfg)
         raise InputError(f"{given} alone is no detector; name its {missing} file too")
-    network = Network.from_cfg(files.cfg, files.weights, batch=batch, device=device)
+    network = Network.from_cfg(files.cfg, files.weights, batch=batch, device=device, precision=precision)
     warm_up(network)
     names, source = class_names(files, network.config.path, network.classes)
     network.names = names

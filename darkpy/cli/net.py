@@ -12,6 +12,7 @@ import click
 from darkpy.cli.arguments import Files, sort_files
 from darkpy.cli.command import Command, Group
 from darkpy.cli.detect import device_options, override
+from darkpy.cli.device import precision_option
 from darkpy.errors import ConfigError, InputError, suggestion
 
 if TYPE_CHECKING:
@@ -63,13 +64,16 @@ def _check(cfg: str, backend: object) -> str:
 @net.command(cls=Command)
 @click.argument("cfg", metavar="CFG")
 @click.option("--batch", type=POSITIVE, metavar="N", help="Pictures at a time. [1; training: the cfg's]")
-def summary(cfg: str, batch: int | None) -> None:
+@precision_option("--amp", "The memory on a GPU with outputs of 16 bits, or tf32.")
+def summary(cfg: str, batch: int | None, precision: str) -> None:
     """Show the layers of a network, what they cost, and the memory it takes."""
+    from darkpy.backends import choose
     from darkpy.cli.output import print_table
     from darkpy.summary import summarize
     from darkpy.version import __version__
 
-    found = summarize(cfg, batch=batch)
+    device = "cpu" if precision == "fp32" else choose().device
+    found = summarize(cfg, batch=batch, device=device, precision=precision)
     click.echo(
         f"darkpy {__version__}   {found.path}   input {_shape(found.input_shape)}   {len(found.rows)} layers, "
         f"{found.parameters / 1e6:.2f} M parameters, {found.operations / 1e9:.2f} BFLOPs"
@@ -138,6 +142,7 @@ def _memory_table(found: Summary) -> Table:
 @click.argument("cfg", metavar="CFG")
 @click.option("--batch", type=POSITIVE, metavar="N", help="Pictures at a time. [1; training: the cfg's]")
 @click.option("--runs", type=POSITIVE, metavar="N", default=10, show_default=True, help="Passes to measure.")
+@precision_option("--amp", "On a GPU: outputs of layers have 16 bits, or tf32.")
 @click.option("--training", is_flag=True, help="Measure a step of training: forward, backward and update.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @device_options
@@ -216,6 +221,7 @@ def draw(cfg: str, out: str | None, columns: int | None) -> None:
 @click.option("--layer", type=int, required=True, metavar="N", help="Which layer; -1 is the last one.")
 @click.option("-o", "--out", default="features.png", show_default=True, metavar="FILE", help="Where to write.")
 @click.option("--letter-box", is_flag=True, help="Pad the picture to the network's shape, do not stretch it.")
+@precision_option("--half", "On a GPU: outputs of layers have 16 bits, or tf32.")
 @device_options
 def features(files: tuple[str, ...], cfg: str | None, weights: str | None, out: str, **options: Any) -> None:
     """Draw what a layer makes of a picture: all its channels as small pictures on a sheet."""

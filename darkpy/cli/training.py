@@ -9,6 +9,7 @@ from click.core import ParameterSource
 
 from darkpy.cli.arguments import Files
 from darkpy.cli.command import Function
+from darkpy.cli.device import precision_option
 
 if TYPE_CHECKING:
     from darkpy.training import TrainingResult
@@ -48,6 +49,7 @@ def run_options(command: Function) -> Function:
             show_default=True,
             help="If the loss is not finite: stop, or go back and halve the rate.",
         ),
+        precision_option("--amp", "Mixed precision, on a GPU: outputs of layers have 16 bits, or tf32."),
         click.option("--auto-subdivisions", is_flag=True, help="The fewest subdivisions that fit into memory."),
         click.option("--tensorboard", is_flag=True, help="Write event files for TensorBoard into the run folder."),
         click.option("--report/--no-report", default=True, help="Write report.html at the end.", show_default=True),

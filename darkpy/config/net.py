@@ -88,6 +88,13 @@ class NetOptions(Options):
         0.0, minimum=0, maximum=1, help="decay of a moving average of the weights, kept in the second half; 0 is none"
     )
 
+    loss_scale: float = option(
+        lambda o: None,
+        default_text="found as it trains with fp16, else 1",
+        minimum=1,
+        help="factor on gradients of 16 bits (--amp), so that small ones do not become 0",
+    )
+
     flip: bool = option(True, help="mirror pictures left to right, each with probability 1/2")
     hue: float = option(0.0, minimum=0, help="largest turn of the hue, either way, as a part of the full circle")
     saturation: float = option(1.0, minimum=0.01, help="largest factor on the saturation; its inverse is as likely")
@@ -144,7 +151,6 @@ class NetOptions(Options):
 
     ineffective: ClassVar[dict[str, str]] = {
         "try_fix_nan": "training stops at the first NaN and says where it is; see --on-nan rollback",
-        "loss_scale": "gradients are float32 here and need no scaling",
         "dynamic_minibatch": "the mini-batch stays batch / subdivisions at every size of multi-scale training",
         "optimized_memory": "memory is always planned; see darkpy net summary",
         "workspace_size_limit_MB": "the workspace is planned; see darkpy net summary",

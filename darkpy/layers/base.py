@@ -58,7 +58,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Buffer:
-    """Working memory of a layer, planned by the network.
+    """Working memory of a layer, planned by the network; without ``dtype`` of the type of the outputs of layers.
 
     ``saved`` buffers are written by forward and read by backward; ``scratch`` ones live only within one call of
     the passes named in ``during``. A ``lasting`` one is the layer's memory from one forward pass to the next, zero at
@@ -200,6 +200,14 @@ class Layer(ABC):
         """Number of output values of one picture."""
         assert self.output_shape is not None
         return int(np.prod(self.output_shape))
+
+    @property
+    def loss_dtype(self) -> Any:
+        """Type of the output and its gradient where a loss is computed from them, the backend's float type; else None.
+
+        None stands for the type of the outputs of layers; a head that passes its input on has that for its output.
+        """
+        return self.backend.dtype if self.is_head else None
 
     # What a layer says about itself ---------------------------------------------------------------------------
 

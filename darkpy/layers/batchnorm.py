@@ -36,7 +36,7 @@ class BatchNorm(Layer):
         """The statistics of the batch."""
         if not training:
             return {}
-        statistic = Buffer((self.input_shapes[0][0],))
+        statistic = Buffer((self.input_shapes[0][0],), self.backend.dtype)
         found = {"mean": statistic, "variance": statistic}
         if self.sources[0] == NETWORK_INPUT:
             found["unwanted"] = Buffer((batch, *self.input_shapes[0]), scratch=True, during=("backward",))

@@ -93,7 +93,7 @@ class NormalizedLayer(ActivatedLayer):
         if self.options.batch_normalize:
             assert self.output_shape is not None
             shape = (batch, *self.output_shape)
-            statistic = Buffer(self.output_shape[:1])
+            statistic = Buffer(self.output_shape[:1], self.backend.dtype)
             found["summed"] = Buffer(shape, scratch=not training, during=("forward", "backward"))
             if training:
                 found |= {"mean": statistic, "variance": statistic}

@@ -161,16 +161,16 @@ class Convolutional(Layer):
     def buffers(self, batch: int, training: bool) -> dict[str, Buffer]:
         """The convolution's result before normalisation, the value before the activation, and a gradient of each."""
         shape = (batch, *self.convolved_shape)
-        filters = (self.options.filters,)
+        statistic = Buffer((self.options.filters,), self.backend.dtype)
         found = self._binary_buffers(batch, training)
         if self.options.batch_normalize:
-            found["folded_scale"] = found["folded_bias"] = Buffer(filters, scratch=True, during=("forward",))
+            found["folded_scale"] = found["folded_bias"] = replace(statistic, scratch=True, during=("forward",))
         if self.blur is not None:
             found["sharp"] = Buffer(shape, scratch=not training)
         if not training:
             return found
         if self.options.batch_normalize:
-            found |= {"convolved": Buffer(shape), "mean": Buffer(filters), "variance": Buffer(filters)}
+            found |= {"convolved": Buffer(shape), "mean": statistic, "variance": statistic}
         if self._keeps_pre_activation():
             found["pre_activation"] = Buffer(shape)
         if self.options.batch_normalize or self.options.activation != "linear" or self.blur is not None:
@@ -181,7 +181,7 @@ class Convolutional(Layer):
         found: dict[str, Buffer] = {}
         c, h, w = self.input_shapes[0]
         if self.options.xnor or self.options.binary:
-            found["binary_weights"] = Buffer(self._weights(c).shape, scratch=not training)
+            found["binary_weights"] = Buffer(self._weights(c).shape, self.backend.dtype, scratch=not training)
         if self.options.xnor:
             margin = 2 * self.geometry.padding
             found["signs"] = Buffer((batch, c, h + margin, w + margin), scratch=not training)

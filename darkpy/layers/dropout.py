@@ -57,7 +57,7 @@ class Dropout(Layer):
     def buffers(self, batch: int, training: bool) -> dict[str, Buffer]:
         """The random numbers that decided."""
         assert self.output_shape is not None
-        return {"mask": Buffer((batch, *self.output_shape))} if training else {}
+        return {"mask": Buffer((batch, *self.output_shape), self.backend.dtype)} if training else {}
 
     def describe(self) -> str:
         """The probability."""

@@ -28,7 +28,7 @@ class Normalization(Layer):
 
     def buffers(self, batch: int, training: bool) -> dict[str, Buffer]:
         """What each value is divided by a power of."""
-        return {"norms": Buffer((batch, *self.input_shapes[0]), scratch=not training)}
+        return {"norms": Buffer((batch, *self.input_shapes[0]), self.backend.dtype, scratch=not training)}
 
     def workspace(self, batch: int, training: bool) -> int:
         """Bytes for the squares of a picture."""

@@ -38,7 +38,9 @@ class Record:
     ``classification`` are the parts of the loss in the last mini-batch, None where the heads have no such parts.
     ``images_per_second`` and ``seconds_per_iteration`` are running averages without the time for evaluations,
     ``seconds`` the time with everything, of all parts of a run that was interrupted. ``waited`` are the seconds of this
-    iteration in which its pictures were not there yet. ``evaluation`` is filled in by the callback that evaluates.
+    iteration in which its pictures were not there yet. ``loss_scale`` is that of the next iteration and ``skipped`` the
+    number of updates left out so far; None without a loss scale. ``evaluation`` is filled in by the callback that
+    evaluates.
     """
 
     iteration: int
@@ -54,6 +56,8 @@ class Record:
     width: int
     height: int
     waited: float = 0.0
+    loss_scale: float | None = None
+    skipped: int | None = None
     evaluation: Measured | None = field(default=None, repr=False)
 
 

@@ -23,9 +23,10 @@ class Diverged(TrainingError):
     def __init__(self, what: str, network: Network) -> None:
         self.what = what
         options = network.options
+        advice = "; fp16 ends at 65,504: try --amp bf16" if network.backend.precision == "fp16" else ""
         super().__init__(
             f"{what}. Training has diverged: try a smaller learning_rate (it is "
-            f"{network.rate_scale * options.learning_rate:g}) or a longer burn_in (it is {options.burn_in:,})"
+            f"{network.rate_scale * options.learning_rate:g}) or a longer burn_in (it is {options.burn_in:,}){advice}"
         )
 
 

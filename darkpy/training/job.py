@@ -34,6 +34,7 @@ from darkpy.training.progress import Progress
 from darkpy.training.report_file import ReportFile
 from darkpy.training.run_folder import RunFolder
 from darkpy.training.settings import TrainingSettings
+from darkpy.training.skipped_updates import SkippedUpdates
 from darkpy.training.state import State, restore
 from darkpy.training.status import StatusFile
 from darkpy.training.tensorboard import TensorBoard
@@ -135,7 +136,8 @@ def _warm_up(job: Prepared, progress: Progress) -> None:
         return
     progress.message(network.backend.first_use)
     config = job.config.with_net(batch=2, subdivisions=1, sequential_subdivisions=1)
-    copy = Network(config, training=True, keep_gradients=False, device=network.backend.name)
+    device, precision = job.settings.device, job.settings.precision
+    copy = Network(config, training=True, keep_gradients=False, device=device, precision=precision)
     black = np.zeros((2, copy.channels, copy.height, copy.width), np.float32)
     with suppress(NotFinite):  # then the training itself will say so
         copy.train_batch(black, [np.array([[0, 0.5, 0.5, 0.5, 0.5]], np.float32)] * 2)
@@ -178,6 +180,7 @@ class Part:
         return [
             self.progress,
             *([TimeLimit(limit, self.began)] if limit is not None else []),
+            *([SkippedUpdates(self.progress)] if job.network.loss_scale.is_used else []),
             *([self.checkpoint.ema] if self.checkpoint.ema else []),
             *([self.evaluator] if self.evaluator else []),
             job.log(folder),

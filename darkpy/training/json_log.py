@@ -14,8 +14,9 @@ from darkpy.training.line_log import LineLog
 
 
 class JsonLog(LineLog):
-    """Writes an object per iteration: the columns of ``results.csv``, the time of day, and where it was measured
-    ``scores``, 0..1 by name, and ``evaluation`` with everything known about it."""
+    """Writes an object per iteration: the columns of ``results.csv`` and the time of day; with a loss scale that, and
+    how many updates were ``skipped`` so far; where it was measured ``scores``, 0..1 by name, and ``evaluation`` with
+    everything known about it."""
 
     def line(self, record: Record) -> str:
         """The object of an iteration. What is not a finite number is null."""
@@ -34,6 +35,8 @@ class JsonLog(LineLog):
             "seconds": round(record.seconds, 2),
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
+        if record.loss_scale is not None:
+            facts |= {"loss_scale": record.loss_scale, "skipped": record.skipped}
         if record.evaluation is not None:
             facts["scores"] = record.evaluation.scores
             to_dict = getattr(record.evaluation, "to_dict", None)

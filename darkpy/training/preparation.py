@@ -147,7 +147,9 @@ def prepare(
     network = _training_network(kind, config, settings, train_set, str(data), free)
     measured = None
     if val_set is not None:
-        measured = Network(config, batch=kind.evaluation_batch, device=settings.device)
+        measured = Network(
+            config, batch=kind.evaluation_batch, device=settings.device, precision=settings.precision
+        )
         measured.names = val_set.names
     memory = check_memory(network, net_options(config), free, beside=_memory_beside(network, measured))
     _load_weights(network, settings, notes)
@@ -220,6 +222,7 @@ def _training_network(
         training=True,
         keep_gradients=False,
         device=settings.device,
+        precision=settings.precision,
         seed=settings.seed,
         freeze=settings.freeze,
     )
@@ -265,11 +268,12 @@ def _fewest_subdivisions(
     options = net_options(config)
     if free is None:
         return options.subdivisions
-    network = Network(config, training=True, keep_gradients=False, device=settings.device, plan_only=True)
+    plan = partial(Network, config, device=settings.device, precision=settings.precision, plan_only=True)
+    network = plan(training=True, keep_gradients=False)
     network.resize(*kind.size_at(network, settings.seed)(0))
     measured = None
     if val_set is not None:
-        measured = Network(config, batch=kind.evaluation_batch, device=settings.device, plan_only=True)
+        measured = plan(batch=kind.evaluation_batch)
     found = fewest_subdivisions(network, options, free, beside=_memory_beside(network, measured))
     return options.subdivisions if found is None else found
 

@@ -34,6 +34,7 @@ class TrainingSettings:
     freeze: so many layers at the beginning stay as they are.
     patience: evaluations in a row without a better result after which training ends; None for never.
     time_limit: seconds after which training stops, to be resumed; None for no limit.
+    precision: one of :data:`darkpy.backends.precision.PRECISIONS`; others than fp32 need a GPU.
     on_nan: what to do about a loss that is not finite: ``stop``, or ``rollback`` to what was saved last and go on with
         half the learning rate.
     subdivisions: in place of the cfg's. auto_subdivisions: the fewest whose mini-batch fits into memory.
@@ -49,6 +50,7 @@ class TrainingSettings:
     seed: int = 0
     workers: int | None = None
     device: str = "auto"
+    precision: str = "fp32"
     measure: bool | None = None
     every: int | None = None
     epochs: int = EPOCHS

@@ -33,10 +33,10 @@ class State:
     """A training between two iterations.
 
     seen: pictures so far. width, height: the present size of multi-scale training. loss, average: of the last
-    iteration; None before the first. seconds: time so far. rate_scale: factor on the learning rate, and rollbacks: how
-    often training has been taken back because of it. outcome: how it ended, empty while it goes on. record: the last
-    iteration, if its evaluation is still to be done. origin: what it was made from, for comparison.
-    callbacks: their states by name. arrays: those of the network by name.
+    iteration; None before the first. seconds: time so far. loss_scale: its state. rate_scale: factor on the learning
+    rate, and rollbacks: how often training has been taken back because of it. outcome: how it ended, empty while it
+    goes on. record: the last iteration, if its evaluation is still to be done. origin: what it was made from, for
+    comparison. callbacks: their states by name. arrays: those of the network by name.
     """
 
     seen: int
@@ -47,6 +47,7 @@ class State:
     seconds: float = 0.0
     rate_scale: float = 1.0
     rollbacks: int = 0
+    loss_scale: dict[str, Any] = field(default_factory=dict)
     outcome: str = ""
     record: dict[str, Any] | None = None
     origin: dict[str, Any] = field(default_factory=dict)
@@ -100,8 +101,9 @@ def capture(network: Network) -> dict[str, np.ndarray]:
     Their elements are in the order of the axes, so that training can go on on another device.
     """
     found = {name: network.parameters.read_vector(*laid_out) for name, laid_out in vectors(network).items()}
-    memories = network.memories().items()
-    return {**found, **{name: np.array(network.backend.to_host(memory)) for name, memory in memories}}
+    dtype = network.backend.dtype  # as in any precision
+    memories = {name: np.array(network.backend.to_host(memory), dtype) for name, memory in network.memories().items()}
+    return {**found, **memories}
 
 
 def restore(network: Network, state: State, where: str) -> None:
@@ -123,3 +125,4 @@ def restore(network: Network, state: State, where: str) -> None:
         network.backend.copy(np.asarray(state.arrays[name], memory.dtype), memory)
     network.seen = state.seen
     network.rate_scale = state.rate_scale
+    network.loss_scale.restore(state.loss_scale)

@@ -155,6 +155,7 @@ class Trainer:
             average=self.average if known else None,
             seconds=self.seconds,
             rate_scale=network.rate_scale,
+            loss_scale=network.loss_scale.state(),
             outcome="" if outcome is None else outcome.value,
             record=asdict(self._record) if self.postponed and self._record is not None else None,
             callbacks={type(callback).__name__: callback.state() for callback in self.callbacks},
@@ -255,6 +256,9 @@ class Trainer:
         self.average = self.loss if math.isnan(self.average) else KEEP * self.average + (1 - KEEP) * self.loss
         record.average = self.average
         record.box, record.objectness, record.classification = loss_parts(self.network)
+        loss_scale = self.network.loss_scale
+        if loss_scale.is_used:
+            record.loss_scale, record.skipped = loss_scale.scale, loss_scale.skipped
 
     def _diverged(self, error: NotFinite, untold: Untold, batch: Batch | None) -> Diverged:
         """What to say of an iteration that came to nothing.

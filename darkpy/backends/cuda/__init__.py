@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from darkpy.backends.cuda import plan_table
 from darkpy.backends.cuda.activations import ActivationOperations
-from darkpy.backends.cuda.cast_convolution import CastConvolutionOperations
 from darkpy.backends.cuda.compiler import cache_folder
+from darkpy.backends.cuda.convolution import ConvolutionOperations
 from darkpy.backends.cuda.detections import DetectionOperations
 from darkpy.backends.cuda.elementwise import ElementwiseOperations
 from darkpy.backends.cuda.graphs import GraphOperations
+from darkpy.backends.cuda.loss_scale import LossScaleOperations
 from darkpy.backends.cuda.on_host import OnHostOperations
 from darkpy.backends.cuda.optimizers import OptimizerOperations
 from darkpy.backends.cuda.pictures import PictureOperations
@@ -22,12 +23,13 @@ __all__ = ["CudaBackend"]
 
 
 class CudaBackend(
-    CastConvolutionOperations,
+    ConvolutionOperations,
     ElementwiseOperations,
     ActivationOperations,
     RearrangingOperations,
     SoftmaxOperations,
     OptimizerOperations,
+    LossScaleOperations,
     DetectionOperations,
     OnHostOperations,
     PictureOperations,

@@ -1,7 +1,8 @@
 """Results that stay on the device until the host asks, and what keeps NaN away from the parameters: kernels/journal.cu.
 
-The alarm is one number on the device: 0 while everything is finite, then what was not. Sums of losses and the check of
-the gradients set it, optimizers do nothing while it is set, and the host, when it reads of it, resets it.
+The alarm is a number on the device: 0 while everything is finite, then what was not. Sums of losses and the check of
+the gradients set it, optimizers do nothing while it is set, and the host, when it reads of it, resets it. A second
+number beside it is for one update alone, which a loss scale leaves out: see loss_scale.py.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.memory import THREADS, MemoryOperations
 from darkpy.backends.journal import Journal, Pending, Result, check_finite
+from darkpy.backends.loss_scale import LossScale
 from darkpy.errors import NotFinite
 
 #: What the alarm says, as ``enum Alarm`` in kernels/journal.cu has it.
@@ -46,8 +48,8 @@ class JournalOperations(MemoryOperations):
 
     @cached_property
     def alarm(self) -> DeviceArray:
-        """The alarm, (1,), int32."""
-        return self.zeros((1,), np.int32)
+        """The alarm, and whether the present update is left out, (2,), int32."""
+        return self.zeros((2,), np.int32)
 
     @cached_property
     def pages(self) -> list[np.ndarray]:
@@ -73,11 +75,11 @@ class JournalOperations(MemoryOperations):
             first += count
         return Figures(sums, finish)
 
-    def watch(self, gradients: DeviceArray) -> None:
-        """Set the alarm if one of them is NaN or infinite."""
+    def watch(self, gradients: DeviceArray, alarm: DeviceArray) -> None:
+        """Set a number of the alarm if one of them is NaN or infinite."""
         rows, columns, (stride,) = self.rows_of(gradients)
         grid = self.blocks_for(rows * columns)
-        self.launch("journal", "watch", grid, THREADS, gradients, stride, rows, columns, self.alarm)
+        self.launch("journal", "watch", grid, THREADS, gradients, stride, rows, columns, alarm)
 
 
 class LateJournal(Journal):
@@ -90,6 +92,7 @@ class LateJournal(Journal):
         self._pages: list[np.ndarray] = []
         self._end = PAGE
         self._entries: list[tuple[np.ndarray, tuple[int, int]]] = []  # the alarm as it was after these pictures
+        self._loss_scale: tuple[LossScale, np.ndarray] | None = None  # and its values after this update
         self._written = backend.event()
 
     def __del__(self) -> None:
@@ -101,9 +104,13 @@ class LateJournal(Journal):
         self.passes.append([self._noted(loss) for loss in losses])
         self._note_alarm(pictures)
 
-    def check(self, gradients: DeviceArray, pictures: tuple[int, int]) -> None:
+    def check(self, gradients: DeviceArray, pictures: tuple[int, int], loss_scale: LossScale) -> None:
         """See :meth:`Journal.check`; nothing is to be added afterwards."""
-        self.backend.watch(gradients)
+        if loss_scale.is_used:
+            loss_scale.judge(gradients)
+            self._loss_scale = loss_scale, self._note(loss_scale.values)
+        else:
+            self.backend.watch(gradients, self.backend.alarm)
         self._note_alarm(pictures)
         self._written.record(self.backend.stream)
 
@@ -122,6 +129,9 @@ class LateJournal(Journal):
         if self._pages:
             self.wait()
             self._check_alarm()
+            if self._loss_scale is not None:
+                loss_scale, place = self._loss_scale
+                loss_scale.learn(place.view(np.float32))
             self.passes = [[self._finished(loss) for loss in losses] for losses in self.passes]
             self._give_back()
         return self.passes
