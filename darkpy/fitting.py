@@ -112,6 +112,19 @@ def read_target(cfg: str | Path) -> Target:
     )
 
 
+def bases() -> list[str]:
+    """Names, without ending, of darkpy's own cfgs that have anchors to be fitted."""
+    paths = sorted(resources.folder("cfg").glob("*.cfg"))
+    return [path.stem for path in paths if any(layer.get("anchors") for layer in read_cfg(path).layers)]
+
+
+def check_base(cfg: str | Path, width: int | None = None, height: int | None = None) -> None:
+    """Raise ConfigError for a cfg that cannot be fitted, InputError for a size that its network cannot have."""
+    found = heads(build(read_cfg(resources.find("cfg", cfg))))
+    if width is not None and height is not None:
+        _check_size(found, width, height)
+
+
 def set_anchors(text: CfgText, anchors: Floats) -> None:
     """Write anchors (k, 2), in pixels of the input, into all heads of a cfg.
 
@@ -160,8 +173,9 @@ def fit_cfg(
 ) -> CfgText:
     """A cfg for one's own classes, made from another one: ready to train, with comments on what was changed.
 
-    Changed are width and height, classes and filters of the heads, their anchors, max_batches and steps, and
-    subdivisions where the memory would not do. ``progress`` is called with (pictures whose labels are read, all).
+    Changed are width and height, classes and filters of the heads, their anchors, max_batches and steps, burn_in where
+    it is long beside them, and subdivisions where the memory would not do. ``progress`` is called with (pictures whose
+    labels are read, all).
 
     Raises:
         ConfigError: the base cannot be built, or is none of [yolo] or [region].
@@ -172,7 +186,7 @@ def fit_cfg(
     text = CfgText.read(path)
     before = build(text.config)
     found = heads(before)
-    _check_size(found, wanted)
+    _check_size(found, wanted.width, wanted.height)
     shapes = box_shapes(
         wanted.dataset, wanted.width, wanted.height, bool(before.options.letter_box), progress
     )
@@ -193,9 +207,9 @@ def iterations(classes: int, pictures: int) -> int:
     return max(LEAST_ITERATIONS, ITERATIONS_PER_CLASS * classes, pictures)
 
 
-def _check_size(found: Sequence[Head], wanted: Wanted) -> None:
+def _check_size(found: Sequence[Head], width: int, height: int) -> None:
     stride = max(int(max(head.stride)) for head in found)
-    for name, size in (("width", wanted.width), ("height", wanted.height)):
+    for name, size in (("width", width), ("height", height)):
         if size % stride or size < stride:
             near = max(round(size / stride), 1) * stride
             raise InputError(f"{name} {size} is no multiple of {stride}, as this network needs it; take {near}")
@@ -257,7 +271,8 @@ def _new_header(base: str, wanted: Wanted, blueprint: Blueprint, fit: str) -> li
     changed = (
         f"Made by darkpy init from {base}: width and height, classes and filters of the heads, anchors, max_batches "
         f"and steps are those for {wanted.data} ({listed}). The anchors are found by k-means; {fit}. {length} "
-        f"The steps are at {100 * STEPS[0]:.0f} % and {100 * STEPS[1]:.0f} % of it."
+        f"The steps are at {100 * STEPS[0]:.0f} % and {100 * STEPS[1]:.0f} % of it; "
+        f"burn_in is at most {100 * _BURN_IN:.0f} %."
     )
     size = f"{wanted.width} x {wanted.height}"
     train = f"Train:  darkpy detector train {wanted.path} --data {wanted.data}"

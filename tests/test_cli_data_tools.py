@@ -238,7 +238,12 @@ def test_init_asks_on_a_terminal(job: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for number in range(6):
         (job / f"pictures/{number}.txt").write_text(f"0 .5 .5 .{number + 1} .2\n")
     monkeypatch.setattr("darkpy.cli.init.is_terminal", lambda: True)
-    result = CliRunner().invoke(cli, ["init"], input="data/tiny.yaml\nyolov3-tiny\n96\n")
+    answers = "nothing.yaml\ndata/tiny.yaml\nyolov3-tini\nyolov3-tiny\n100\nlarge\n96\n"
+    result = CliRunner().invoke(cli, ["init"], input=answers)
     assert result.exit_code == 0, result.output
-    assert "data set: " in result.stderr and "cfg to begin with [yolov4-tiny]: " in result.stderr
+    assert result.stderr.count("data set: ") == result.stderr.count("cfg to begin with: a file, or ") == 2
+    assert "yolov4-tiny" in result.stderr and "digits" not in result.stderr, "what there is to begin with"
+    for told in ("nothing.yaml  no such file", "did you mean 'yolov3-tiny.cfg'", "width 100 is no multiple of 32; take",
+                 "--size large: expected pixels"):  # fmt: skip
+        assert told.replace("of 32; take", "of 32") in result.stderr
     assert build(Network.from_cfg("tiny-yolov3-tiny.cfg", device="numpy").config).options.width == 96

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ import click
 from darkpy.cli.command import Command, without_effect
 from darkpy.cli.data_tools import NAMES, QUIET, data_and_cfg, notify, parse_size, read_class_names
 from darkpy.cli.detector import COUNT, POSITIVE, SPLITS
-from darkpy.errors import ConfigError
+from darkpy.errors import ConfigError, InputError
 from darkpy.files import atomic_write
 
 if TYPE_CHECKING:
@@ -54,19 +55,20 @@ def init(
     What is not given is asked for, on a terminal. The cfg is a copy of the base, comments and all, with your classes,
     filters, anchors, max_batches and steps.
     """
-    data = data or _ask("data set", None)
-    base = base or _ask("cfg to begin with", BASE)
-    width, height = parse_size(size or _ask("size of the input", SIZE))
-
     from darkpy.cli.output import shown_progress
     from darkpy.data.dataset import open_dataset
-    from darkpy.fitting import Wanted, fit_cfg
+    from darkpy.fitting import Wanted, bases, check_base, fit_cfg
 
-    source = base if base.lower().endswith(".cfg") else f"{base}.cfg"
+    class_names = read_class_names(names)
+    data = data or _ask("data set", None, lambda answer: open_dataset(answer, "train", class_names, notify=notify))
+    known = f"cfg to begin with: a file, or {', '.join(bases())}"
+    source = _cfg_name(base or _ask(known, BASE, lambda answer: check_base(_cfg_name(answer))))
+    size = size or _ask("size of the input", SIZE, lambda answer: check_base(source, *parse_size(answer)))
+    width, height = parse_size(size)
     path = Path(out or f"{Path(data).resolve().stem}-{Path(source).name}")
     if path.exists() and not force:
         raise ConfigError("is there already; name another with --out, or replace it with --force", where=str(path))
-    dataset = open_dataset(data, "train", read_class_names(names), notify=notify)
+    dataset = open_dataset(data, "train", class_names, notify=notify)
     wanted = Wanted(str(path), data, dataset, width, height, iterations, seed)
     with shown_progress("reading labels", shown=not quiet) as progress:
         text = fit_cfg(source, wanted, progress)
@@ -82,10 +84,22 @@ def is_terminal() -> bool:
     return sys.stdin.isatty()
 
 
-def _ask(what: str, default: str | None) -> str:
-    """The answer of somebody at a terminal; without one, the default."""
+def _cfg_name(base: str) -> str:
+    return base if base.lower().endswith(".cfg") else f"{base}.cfg"
+
+
+def _ask(what: str, default: str | None, check: Callable[[str], object]) -> str:
+    """The answer of somebody at a terminal, asked until it passes the check; without a terminal, the default."""
+
+    def checked(answer: str) -> str:
+        try:
+            check(answer)
+        except InputError as error:
+            raise click.UsageError(str(error)) from error  # click shows it and asks again
+        return answer
+
     if is_terminal():
-        return str(click.prompt(what, default=default, err=True))
+        return str(click.prompt(what, default=default, err=True, value_proc=checked))
     if default is None:
         raise click.UsageError("no data set is named; use --data")
     return default
