@@ -115,7 +115,8 @@ class MemoryOperations(Backend):
         host = np.ascontiguousarray(values, dtype)
         key = (host.dtype.str, host.tobytes())
         if key not in self._kept_constants:
-            self._kept_constants[key] = self.empty(host.shape, dtype)
+            # Nothing has to move for it: what was recorded before stays valid.
+            self._kept_constants[key] = self._array(host.shape, dtype, self._driver.mem_alloc)
             self.copy(host, self._kept_constants[key])
         return self._kept_constants[key]
 
