@@ -486,8 +486,7 @@ template <class T, int WIDTH_> struct Lanes {
 
 // Calls emit(m, values) for WIDTH neighbours of row m of the block's tile, in columns L::column() and on.
 template <class T, class L, class Emit> __device__ __forceinline__ void emit_rows(const Sums<T>& sums, char* shared, Emit emit) {
-    wait_for_copies<0>();
-    __syncthreads();
+    // No stage is read or filled any more: the last step's barrier lies behind everybody.
     float* staging = reinterpret_cast<float*>(shared) + threadIdx.x / 32 * T::STAGING;
     const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
 #pragma unroll
