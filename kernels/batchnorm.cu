@@ -14,8 +14,6 @@
 constexpr int ACROSS = 32;  // channels of a block
 constexpr int DOWN = 8;     // rows of threads
 
-constexpr float BATCHNORM_EPSILON = 1e-5f;
-
 // The rows of a block's stretch.
 struct Stretch {
     long long first, last;

@@ -1,6 +1,9 @@
 // Mean and variance of numbers that are seen in parts.
 #pragma once
 
+// Added to a variance before its root is taken (Darknet, batchnorm_layer.c).
+constexpr float BATCHNORM_EPSILON = 1e-5f;
+
 // How many, their mean, and the sum of their squared distances to it.
 template <class T> struct Moments {
     T count, mean, squares;

@@ -18,6 +18,28 @@
 #include "reduce.cuh"
 #include "tensor_convolution.cuh"
 
+// What is done with the convolution's results.
+struct Epilogue {
+    const float *scale, *bias;     // or null
+    const float *mean, *variance;  // of batch normalisation, whose factor and bias scale and bias then are; or null
+    int kind;
+    const element* residual;
+    long long residual_stride;
+    int after;  // activation of the sum
+};
+
+// What a filter's results are multiplied by, and what is added to them.
+struct Line {
+    float factor, bias;
+};
+
+__device__ __forceinline__ Line line_of(const Epilogue& last, long long filter) {
+    const float scale = last.scale ? last.scale[filter] : 1, bias = last.bias ? last.bias[filter] : 0;
+    if (!last.variance) return {scale, bias};
+    const float factor = scale / sqrtf(last.variance[filter] + BATCHNORM_EPSILON);
+    return {factor, bias - last.mean[filter] * factor};
+}
+
 #if defined(HOSTCUDA) || __CUDA_ARCH__ >= 800
 
 // Called, not copied, for each of a thread's results: most of its twenty cases are not taken.
@@ -29,15 +51,6 @@ __device__ __forceinline__ float activate_result(int kind, float value) {
     if (kind == RELU) return value < 0 ? 0 : value;
     return activate_rarely(kind, value);
 }
-
-// What is done with the convolution's results.
-struct Epilogue {
-    const float *scale, *bias;  // of the group's first filter, or null
-    int kind;
-    const element* residual;
-    long long residual_stride;
-    int after;  // activation of the sum
-};
 
 // Mean, and sum of the squared distances to it, of a column's results so far, added up about the first of them.
 template <int WIDTH> struct Statistics {
@@ -129,18 +142,15 @@ __device__ __forceinline__ void forward(const element* x, const element* weights
         });
         return;
     }
-    float scale[CHUNK], bias[CHUNK];
+    Line lines[CHUNK];
 #pragma unroll
-    for (int e = 0; e < CHUNK; e++) {
-        scale[e] = last.scale && e < count ? last.scale[channel + e] : 1;
-        bias[e] = last.bias && e < count ? last.bias[channel + e] : 0;
-    }
+    for (int e = 0; e < CHUNK; e++) lines[e] = e < count ? line_of(last, channel + e) : Line{1, 0};
     Statistics<CHUNK> lane_sums;
     emit_rows<T, L>(sums, shared, [&](int row, float(&values)[CHUNK]) {
         const int m = first_m + row;
         if (m >= positions || count <= 0) return;
 #pragma unroll
-        for (int e = 0; e < CHUNK; e++) values[e] = activate_result(last.kind, values[e] * scale[e] + bias[e]);
+        for (int e = 0; e < CHUNK; e++) values[e] = activate_result(last.kind, values[e] * lines[e].factor + lines[e].bias);
         if (last.residual) {
             float residual[CHUNK];
             read_row(residual, last.residual + m * last.residual_stride + channel, count, vectors & RESIDUAL_VECTORS);
@@ -167,53 +177,54 @@ __device__ __forceinline__ void forward(const element* x, const element* weights
 extern "C" __global__ void __launch_bounds__(256, 1)
 forward_256x128(const element* x, const element* weights, element* out, int positions, int height, int width, int channels,
     int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
-    long long x_stride, long long out_stride, const float* scale, const float* bias, int kind, const element* residual,
-    long long residual_stride, int after, float* statistics, float* shares, int splits, int groups, int vectors) {
+    long long x_stride, long long out_stride, const float* scale, const float* bias, const float* mean,
+    const float* variance, int kind, const element* residual, long long residual_stride, int after, float* statistics, float* shares, int splits, int groups, int vectors) {
     ON_TENSOR_CORES(forward<Tile256x128, true>(x, weights, out, positions, CONVOLUTION_ARGUMENTS,
-        {scale, bias, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors));
+        {scale, bias, mean, variance, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors));
 }
 
 extern "C" __global__ void __launch_bounds__(128, 2)
 forward_128x128(const element* x, const element* weights, element* out, int positions, int height, int width, int channels,
     int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
-    long long x_stride, long long out_stride, const float* scale, const float* bias, int kind, const element* residual,
-    long long residual_stride, int after, float* statistics, float* shares, int splits, int groups, int vectors) {
+    long long x_stride, long long out_stride, const float* scale, const float* bias, const float* mean,
+    const float* variance, int kind, const element* residual, long long residual_stride, int after, float* statistics, float* shares, int splits, int groups, int vectors) {
     ON_TENSOR_CORES(forward<Tile128x128, true>(x, weights, out, positions, CONVOLUTION_ARGUMENTS,
-        {scale, bias, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors));
+        {scale, bias, mean, variance, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors));
 }
 
 extern "C" __global__ void __launch_bounds__(128, 3)
 forward_128x64(const element* x, const element* weights, element* out, int positions, int height, int width, int channels,
     int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
-    long long x_stride, long long out_stride, const float* scale, const float* bias, int kind, const element* residual,
-    long long residual_stride, int after, float* statistics, float* shares, int splits, int groups, int vectors) {
+    long long x_stride, long long out_stride, const float* scale, const float* bias, const float* mean,
+    const float* variance, int kind, const element* residual, long long residual_stride, int after, float* statistics, float* shares, int splits, int groups, int vectors) {
     ON_TENSOR_CORES(forward<Tile128x64, true>(x, weights, out, positions, CONVOLUTION_ARGUMENTS,
-        {scale, bias, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors));
+        {scale, bias, mean, variance, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors));
 }
 
 extern "C" __global__ void __launch_bounds__(128, 4)
 forward_64x64(const element* x, const element* weights, element* out, int positions, int height, int width, int channels,
     int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
-    long long x_stride, long long out_stride, const float* scale, const float* bias, int kind, const element* residual,
-    long long residual_stride, int after, float* statistics, float* shares, int splits, int groups, int vectors) {
+    long long x_stride, long long out_stride, const float* scale, const float* bias, const float* mean,
+    const float* variance, int kind, const element* residual, long long residual_stride, int after, float* statistics, float* shares, int splits, int groups, int vectors) {
     ON_TENSOR_CORES(forward<Tile64x64, true>(x, weights, out, positions, CONVOLUTION_ARGUMENTS,
-        {scale, bias, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors));
+        {scale, bias, mean, variance, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors));
 }
 
 extern "C" __global__ void __launch_bounds__(128, 4)
 forward_64x64_any(const element* x, const element* weights, element* out, int positions, int height, int width, int channels,
     int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
-    long long x_stride, long long out_stride, const float* scale, const float* bias, int kind, const element* residual,
-    long long residual_stride, int after, float* statistics, float* shares, int splits, int groups, int vectors) {
+    long long x_stride, long long out_stride, const float* scale, const float* bias, const float* mean,
+    const float* variance, int kind, const element* residual, long long residual_stride, int after, float* statistics, float* shares, int splits, int groups, int vectors) {
     ON_TENSOR_CORES(forward<Tile64x64, false>(x, weights, out, positions, CONVOLUTION_ARGUMENTS,
-        {scale, bias, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors));
+        {scale, bias, mean, variance, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors));
 }
 
 // What forward has left to do where it was split: out from the sum of the shares.
 extern "C" __global__ void __launch_bounds__(256)
 finish_forward(const float* shares, element* out, long long out_stride, long long positions, long long filters, int by_four,
-               int splits, const float* scale, const float* bias, int kind, const element* residual,
-               long long residual_stride, int after) {
+               int splits, const float* scale, const float* bias, const float* mean, const float* variance, int kind,
+               const element* residual, long long residual_stride, int after) {
+    const Epilogue last = {scale, bias, mean, variance, kind, residual, residual_stride, after};
     over_rows(positions, filters, by_four, [&](long long row, long long column, auto width) {
         auto values = load(shares + row * filters + column, width);
         for (int split = 1; split < splits; split++) {
@@ -223,9 +234,8 @@ finish_forward(const float* shares, element* out, long long out_stride, long lon
         }
 #pragma unroll
         for (int e = 0; e < width.value; e++) {
-            if (scale) values[e] *= scale[column + e];
-            if (bias) values[e] += bias[column + e];
-            values[e] = activate(kind, values[e]);
+            const Line line = line_of(last, column + e);
+            values[e] = activate(kind, values[e] * line.factor + line.bias);
         }
         if (residual) {
             const auto more = load(residual + row * residual_stride + column, width);

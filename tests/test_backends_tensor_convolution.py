@@ -221,6 +221,28 @@ def test_epilogue(monkeypatch, precision, splits, activation, after, case):
     check(d, out, exact, precision, weights[0].size, rounds=1.01)
 
 
+@pytest.mark.parametrize("case", ["3x3", "a head", "first layer"])
+@pytest.mark.parametrize("splits", [1, 2])
+@precisions
+def test_normalized_at_inference(monkeypatch, precision, splits, case):
+    """Batch normalisation with the rolling statistics, by the convolution's kernel where it runs on tensor cores."""
+    d, geometry = device(precision), CASES[case][2]
+    x, weights, _ = arrays(case, precision)
+    exact = expected(case, precision)[0]
+    for vectors in (True, False):
+        shape = ConvolutionShape.of(x.shape, exact.shape, geometry, vectors)
+        monkeypatch.setitem(d.plans, ("forward", precision, shape), Plan("64x64", splits))
+    filters = exact.shape[1]
+    scales, biases, mean = (random((filters,), seed).astype(np.float64) for seed in (5, 6, 7))
+    variance = np.abs(random((filters,), 8)) + 0.1
+    wanted = np.empty_like(exact)
+    backend("numpy", np.float64).batchnorm_forward_inference(exact, wanted, scales, biases, mean, variance, "leaky")
+    floats = [on_device(d, values[None], dtype=np.float32)[0] for values in (scales, biases, mean, variance, mean, mean)]
+    on_x, on_weights, out = on_device(d, x), on_device(d, weights, dtype=np.float32), of_type(d, exact.shape)
+    d.convolution_batchnorm_forward_inference(on_x, on_weights, out, geometry, *floats, "leaky")
+    check(d, out, wanted, precision, weights[0].size, rounds=1.01)
+
+
 @pytest.mark.parametrize("kernel", ["256x128", "64x64"])
 @pytest.mark.parametrize("mean", [0, 30])
 @precisions

@@ -433,6 +433,27 @@ class Backend(ABC):
         be grad_out if not ``accumulate``.
         """
 
+    def convolution_batchnorm_forward_inference(
+        self,
+        x: Array,
+        weights: Array,
+        out: Array,
+        geometry: ConvolutionGeometry,
+        scales: Array,
+        biases: Array,
+        rolling_mean: Array,
+        rolling_variance: Array,
+        factors: Array,
+        shifts: Array,
+        activation: str = "linear",
+    ) -> None:
+        """:meth:`convolution_forward` with the scale and bias of :meth:`fold_batchnorm`.
+
+        factors and shifts (f,) are room for these; a backend that needs none may leave them as they are.
+        """
+        self.fold_batchnorm(scales, biases, rolling_mean, rolling_variance, factors, shifts)
+        self.convolution_forward(x, weights, out, geometry, factors, shifts, activation)
+
     @abstractmethod
     def fold_batchnorm(
         self, scales: Array, biases: Array, mean: Array, variance: Array, out_scale: Array, out_bias: Array

@@ -264,14 +264,25 @@ class Convolutional(Layer):
 
     def _forward_inference(self) -> None:
         backend, activation = self.backend, self.options.activation
-        scale, bias = None, self.biases
-        if self.options.batch_normalize:
-            scale, bias = self.folded_scale, self.folded_bias
-            backend.fold_batchnorm(self.scales, self.biases, self.rolling_mean, self.rolling_variance, scale, bias)
         x, weights, geometry = self.operands
         over_channels = activation in CHANNEL_ACTIVATIONS
         fused = "linear" if over_channels else activation
-        backend.convolution_forward(x, weights, self.activated, geometry, scale, bias, fused)
+        if self.options.batch_normalize:
+            backend.convolution_batchnorm_forward_inference(
+                x,
+                weights,
+                self.activated,
+                geometry,
+                self.scales,
+                self.biases,
+                self.rolling_mean,
+                self.rolling_variance,
+                self.folded_scale,
+                self.folded_bias,
+                fused,
+            )
+        else:
+            backend.convolution_forward(x, weights, self.activated, geometry, bias=self.biases, activation=fused)
         if over_channels:
             backend.activation_forward(self.activated, self.activated, activation)
 

@@ -106,13 +106,47 @@ class ConvolutionOperations(FirstLayerOperations, TensorConvolutionOperations):
         self.join_statistics(statistics, length, convolved.positions()[0], targets, momentum)
         self.batchnorm_forward_inference(convolved, out, *learned, mean, variance, activation)
 
+    def convolution_batchnorm_forward_inference(
+        self,
+        x: DeviceArray,
+        weights: DeviceArray,
+        out: DeviceArray,
+        geometry: ConvolutionGeometry,
+        scales: DeviceArray,
+        biases: DeviceArray,
+        rolling_mean: DeviceArray,
+        rolling_variance: DeviceArray,
+        factors: DeviceArray,
+        shifts: DeviceArray,
+        activation: str = "linear",
+    ) -> None:
+        """See :meth:`Backend.convolution_batchnorm_forward_inference`; on tensor cores by one kernel."""
+        statistics = (rolling_mean, rolling_variance)
+        precision = self._tensor_precision(x, weights, out, geometry)
+        if precision is None:
+            super().convolution_batchnorm_forward_inference(
+                x, weights, out, geometry, scales, biases, *statistics, factors, shifts, activation
+            )
+            return
+        numbers = _numbers(x, weights, out, geometry)
+        self.tensor_forward(
+            precision, x, weights, out, geometry, numbers, scales, biases, activation, normalization=statistics
+        )
+
+    def _tensor_precision(
+        self, x: DeviceArray, weights: DeviceArray, out: DeviceArray, geometry: ConvolutionGeometry
+    ) -> str | None:
+        """How a forward pass is computed if it is on tensor cores; None if not."""
+        precision = self.convolution_precision(x.dtype)
+        is_first = FirstLayer.of(x.shape, out.shape, geometry) is not None
+        return None if precision == "fp32" or is_first or _is_depthwise(weights.shape, geometry) else precision
+
     def _forward_with_statistics(
         self, x: DeviceArray, weights: DeviceArray, out: DeviceArray, geometry: ConvolutionGeometry
     ) -> tuple[DeviceArray, int] | None:
         """The bare convolution, and where it runs on tensor cores, what :meth:`tensor_forward` returns."""
-        precision = self.convolution_precision(x.dtype)
-        is_first = FirstLayer.of(x.shape, out.shape, geometry) is not None
-        if precision == "fp32" or is_first or _is_depthwise(weights.shape, geometry):
+        precision = self._tensor_precision(x, weights, out, geometry)
+        if precision is None:
             self.convolution_forward(x, weights, out, geometry)
             return None
         numbers = _numbers(x, weights, out, geometry)

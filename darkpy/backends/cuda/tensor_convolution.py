@@ -73,15 +73,18 @@ class TensorConvolutionOperations(BatchNormOperations):
         self, precision: str, x: DeviceArray, weights: DeviceArray, out: DeviceArray, geometry: ConvolutionGeometry,
         numbers: Sequence[int], scale: DeviceArray | None, bias: DeviceArray | None, activation: str,
         residual: DeviceArray | None = None, after: str = "linear", with_statistics: bool = False,
+        normalization: tuple[DeviceArray, DeviceArray] | None = None,
     ) -> tuple[DeviceArray, int] | None:  # fmt: skip
         """``out = after(activation(convolution * scale + bias) + residual)``; see kernels/tensor_forward.cu.
 
+        With the mean and variance of a ``normalization``, scale and bias are batch normalisation's.
         Where statistics are asked for and the plan has no splits, it returns them, (tiles, 2, f) in the workspace: mean
         and sum of the squared distances to it; and how many positions a tile has.
         """
         positions, filters, out_stride = out.positions()
         stride = 0 if residual is None else residual.positions()[2]
-        last = (scale, bias, KINDS[activation], residual, stride, KINDS[after])
+        mean, variance = normalization or (None, None)
+        last = (scale, bias, mean, variance, KINDS[activation], residual, stride, KINDS[after])
         channels, share = x.shape[1] // geometry.groups, filters // geometry.groups
         vectors = FIRST * _in_vectors(x, channels) | SECOND * _weights_in_vectors(weights, channels, x.dtype)
         shape, plan = self._plan_for("forward", precision, x, out, geometry, vectors == FIRST | SECOND)
