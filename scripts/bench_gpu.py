@@ -3,7 +3,8 @@
 Parts, in the order of importance; what the time does not suffice for is left out, and listed:
 
 - limits: what the device can do, measured by a large copy and large products of matrices.
-- inference: networks at batch 1, 8 and 64. training: one update. Both begin with pictures in the host's memory.
+- inference: networks at batch 1, 8 and 64. training: one update. Both begin with 8-bit pictures in pinned memory of
+  the host, which are brought to the device while it works on the last ones.
 - kernels: every distinct convolution of some networks, forward, gradient of the input, gradient of the weights.
 - compile: inference and training once more with PyTorch's torch.compile, which takes a minute and more for each.
 

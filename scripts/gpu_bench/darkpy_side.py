@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,6 +17,8 @@ from darkpy.backends.cuda.compiler import compile_all
 from darkpy.backends.cuda.information import describe_compiler, describe_gpus
 from darkpy.errors import DarkpyError
 from darkpy.network import Network
+from darkpy.training.trainer import AHEAD
+from darkpy.update import Update
 from darkpy.version import __version__
 from gpu_bench import timing
 from gpu_bench.jobs import KernelJob, Limits, NetworkJob, Speed
@@ -64,7 +67,7 @@ class DarkpySide:
         return 0 if self.is_smoke else compile_all(self.backend.gpu.architecture, ("float32", "float16"))
 
     def network(self, job: NetworkJob) -> dict[int, Speed | str]:
-        """A network from pictures in the host's memory: to its heads' output there, or to the end of an update."""
+        """A network from bytes in the host's memory: to its heads' output there, or to the end of an update."""
         found = timing.of_batches(job, self._network)
         self._free_memory()  # the other side may need it
         return found
@@ -73,11 +76,11 @@ class DarkpySide:
         before = self._free_memory()
         network = build(job, batch, self.device)
         generator = np.random.default_rng(0)
-        x = generator.random((batch, *network.graph.input_shape), dtype=np.float32)
+        x = pictures(network, batch, generator)
         call: Callable[[], Any] = partial(network.forward, x)
         if job.training:
             truth = [random_boxes(generator, network.classes) for _ in range(batch)]
-            call = partial(network.train_batch, x, truth)
+            call = Updates(network, x, truth)
         with np.errstate(all="ignore"):
             seconds = timing.of_calls(self.clock, call, job.seconds)
         return Speed(seconds, before - self._free_memory(collect=False))
@@ -112,6 +115,29 @@ def build(job: NetworkJob, batch: int, device: str) -> Network:
             if parameter.name.endswith("rolling_variance"):
                 network.parameters.write(layer, parameter.name, np.ones(parameter.shape))
     return network
+
+
+def pictures(network: Network, batch: int, generator: np.random.Generator) -> np.ndarray:
+    """Bytes, channels last, in memory from which they come to the device fastest; as the loader gives them."""
+    channels, height, width = network.graph.input_shape
+    memory = network.backend.picture_memory(batch * channels * height * width)
+    memory[:] = generator.integers(256, size=memory.size, dtype=np.uint8)
+    return memory.reshape(batch, height, width, channels).transpose(0, 3, 1, 2)
+
+
+class Updates:
+    """Updates as a training does them: the loss of each is read when some later ones are under way."""
+
+    def __init__(self, network: Network, x: np.ndarray, truth: list[np.ndarray]) -> None:
+        self.network, self.x, self.truth = network, x, truth
+        self.under_way: deque[Update] = deque()
+
+    def __call__(self) -> None:
+        """Begin one."""
+        self.under_way.append(self.network.start_update(self.x, self.truth))
+        if len(self.under_way) == AHEAD:
+            self.under_way.popleft().read()
+        self.network.backend.pictures_taken()
 
 
 def convolution_call(backend: Any, job: KernelJob) -> Callable[[], Any]:

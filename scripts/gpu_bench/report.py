@@ -80,11 +80,11 @@ def facts(results: Results) -> str:
 
 HEADINGS = {
     "inference": (
-        "## Inference\n\nFrom float32 pictures in the host's memory to the last head's output there, all heads "
+        "## Inference\n\nFrom 8-bit pictures in pinned memory of the host to the last head's output there, all heads "
         "decoded, batch normalisation folded on both sides. Median time of a call.\n"
     ),
     "training": (
-        "## Training\n\nOne update from float32 pictures and boxes in the host's memory, nothing loaded from disk or "
+        "## Training\n\nOne update from 8-bit pictures and boxes in the host's memory, nothing loaded from disk or "
         "augmented. PyTorch: autocast, SGD in one kernel, a [yolo] loss of the same kind and about the same work (not "
         "the same numbers). MB: taken of the memory of the device from before the network was built to after its last "
         "update, without the context.\n"

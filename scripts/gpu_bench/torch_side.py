@@ -75,7 +75,7 @@ class TorchSide:
     # Networks --------------------------------------------------------------------------------------------------
 
     def network(self, job: NetworkJob, way: str) -> dict[int, Speed | str]:
-        """A network from pictures in the host's memory: to its heads' output there, or to the end of an update."""
+        """A network from bytes in the host's memory: to its heads' output there, or to the end of an update."""
         choose(job.precision)
         found = timing.of_batches(job, partial(self._network, way))
         self._free_memory()  # the other side may need it
@@ -140,22 +140,22 @@ class Inference:
     def __init__(self, peer: Peer, batch: int, precision: str, way: str, device: torch.device) -> None:
         peer.eval().fold()
         dtype = dtype_for(precision)
-        self.peer: Any = peer.to(device=device, dtype=dtype, memory_format=torch.channels_last)
-        self.dtype = dtype
-        self.host = pictures(batch, peer, device)
-        self.x = self.host.to(device)
+        self.peer: Any = Heads(peer, dtype).to(device=device, dtype=dtype, memory_format=torch.channels_last)
+        self.uploads = Uploads(random_pictures(batch, peer))
+        (self.x,) = self.uploads.targets(device)
         if way == "compile":
+            torch._dynamo.mark_static_address(self.x)  # written in place: a graph need not copy it first
             self.peer = torch.compile(self.peer, mode="reduce-overhead")
         self.run = captured(self.compute, device) if way == "graph" else self.compute
 
     @torch.inference_mode()
     def compute(self) -> torch.Tensor:
         """The last head's output."""
-        return self.peer(self.x.to(self.dtype))[-1]
+        return self.peer(self.x)[-1]
 
     def __call__(self) -> torch.Tensor:
         """Upload, compute, download."""
-        self.x.copy_(self.host, non_blocking=True)
+        self.uploads.bring()
         return self.run().cpu()
 
 
@@ -170,10 +170,10 @@ class Training:
             self.cost = torch.compile(self.cost, mode="reduce-overhead")
         generator = np.random.default_rng(0)
         truth = packed([random_boxes(generator, peer.heads[0].classes) for _ in range(batch)], MOST_OBJECTS)
-        self.host, self.host_truth = pictures(batch, peer, device), pinned(torch.from_numpy(truth), device)
-        self.x, self.truth = self.host.to(device), self.host_truth.to(device)
+        self.uploads = Uploads(random_pictures(batch, peer), torch.from_numpy(truth))
+        self.x, self.truth = self.uploads.targets(device)
         if way == "compile":
-            for given in (self.x, self.truth):  # written in place: a graph need not copy them first
+            for given in (self.x, self.truth):  # see above
                 torch._dynamo.mark_static_address(given)
         is_half = precision in ("fp16", "bf16")
         self.casts = partial(torch.autocast, device.type, dtype_for(precision)) if is_half else nullcontext
@@ -196,9 +196,20 @@ class Training:
 
     def __call__(self) -> None:
         """Upload, update."""
-        self.x.copy_(self.host, non_blocking=True)
-        self.truth.copy_(self.host_truth, non_blocking=True)
+        self.uploads.bring()
         self.run()
+
+
+class Heads(nn.Module):
+    """A network that takes bytes."""
+
+    def __init__(self, peer: Peer, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.peer, self.dtype = peer, dtype
+
+    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
+        """The outputs of all heads."""
+        return self.peer(x.to(self.dtype) / 255)
 
 
 class Cost(nn.Module):
@@ -209,8 +220,8 @@ class Cost(nn.Module):
         self.peer, self.loss = peer, loss
 
     def forward(self, x: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-        """The cost of the batch."""
-        return self.loss(self.peer(x), truth)
+        """The cost of the batch, whose pictures are bytes."""
+        return self.loss(self.peer(x.float() / 255), truth)
 
 
 def captured(call: Callable[[], Any], device: torch.device) -> Callable[[], Any]:
@@ -235,13 +246,49 @@ def captured(call: Callable[[], Any], device: torch.device) -> Callable[[], Any]
     return replay
 
 
-def pictures(batch: int, peer: Peer, device: torch.device) -> torch.Tensor:
-    """In the host's memory as they are wanted on the device: channels last."""
-    return pinned(torch.rand(batch, *peer.input_shape).contiguous(memory_format=torch.channels_last), device)
+def random_pictures(batch: int, peer: Peer) -> torch.Tensor:
+    """Bytes, channels last in memory, as they are wanted on the device."""
+    pictures = torch.randint(256, (batch, *peer.input_shape), dtype=torch.uint8)
+    return pictures.contiguous(memory_format=torch.channels_last)
 
 
-def pinned(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    return tensor.pin_memory() if device.type == "cuda" else tensor
+class Uploads:
+    """Brings tensors to the device: from pinned memory, in a second stream, while it computes on the last ones."""
+
+    def __init__(self, *sources: torch.Tensor) -> None:
+        self.sources = sources
+        self.on_gpu = False
+
+    def targets(self, device: torch.device) -> list[torch.Tensor]:
+        """Where they are found after :meth:`bring`, always the same places."""
+        self.on_gpu = device.type == "cuda"
+        if self.on_gpu:
+            self.sources = tuple(source.pin_memory() for source in self.sources)
+            self.stream = torch.cuda.Stream()
+            self.berths = [
+                ([source.to(device) for source in self.sources], torch.cuda.Event(), torch.cuda.Event())
+                for _ in range(2)
+            ]
+        self.found = [source.to(device, copy=True) for source in self.sources]
+        return self.found
+
+    def bring(self) -> None:
+        """Once more."""
+        if not self.on_gpu:
+            for target, source in zip(self.found, self.sources):
+                target.copy_(source)
+            return
+        self.berths.reverse()
+        berth, arrived, left = self.berths[0]
+        self.stream.wait_event(left)
+        with torch.cuda.stream(self.stream):
+            for place, source in zip(berth, self.sources):
+                place.copy_(source, non_blocking=True)
+            arrived.record()
+        arrived.wait()
+        for target, place in zip(self.found, berth):
+            target.copy_(place)
+        left.record()
 
 
 class EventClock:
