@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from dataclasses import astuple
 from pathlib import Path
@@ -16,6 +17,7 @@ from darkpy.detection import Detection
 from darkpy.errors import OutOfMemory
 from darkpy.network import Network
 from darkpy.training import Outcome, TrainingResult, TrainingSettings, resume, train
+from darkpy.training.progress import ProgressLines
 from darkpy.training.state import capture
 from darkpy.training.time_limit import TimeLimit
 from tests import hostcuda
@@ -103,6 +105,48 @@ def test_a_run_goes_on_on_another_device(
             assert weights_of(Path("parts"), name).tobytes() == weights_of(whole.folder, name).tobytes()
         else:
             assert_near(Path("parts"), whole.folder, name)
+
+
+@pytest.mark.skipif(ON_REAL_GPU, reason="the stand-in can be busy until it is waited for")
+def test_a_run_read_late_is_one_read_at_once(job: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With graphs and a device that is always behind, or launched one by one and known at once: the same files."""
+    monkeypatch.setenv("DARKPY_CUDA_GRAPHS", "0")
+    run("gpu", "plain", measure=True)
+    monkeypatch.delenv("DARKPY_CUDA_GRAPHS")
+    monkeypatch.setenv("HOSTCUDA_BUSY", "1")
+    run("gpu", "late", measure=True)
+    for name in ("last", "final", "ema", "best"):
+        assert weights_of(Path("late"), name).tobytes() == weights_of(Path("plain"), name).tobytes()
+    late, plain = (
+        list(csv.DictReader((Path(out) / "results.csv").read_text().splitlines())) for out in ("late", "plain")
+    )
+    assert [row["iteration"] for row in late] == [str(number) for number in range(1, 9)]
+    for name in ("loss", "average_loss", "box", "objectness", "classification", "learning_rate", "map"):
+        assert [row[name] for row in late] == [row[name] for row in plain]
+    assert all(float(row["loss"]) > 0 for row in late)
+
+
+def test_a_run_is_taken_back_after_a_nan_that_is_read_late(
+    job: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOSTCUDA_BUSY", "1")
+    start = Network.start_update
+
+    def spoiled(self: Network, *arguments: Any) -> Any:
+        if self.iteration + 1 == 5 and self.rate_scale == 1:
+            self.backend.fill(self.layers[2].biases[:1], np.nan)
+        return start(self, *arguments)
+
+    monkeypatch.setattr(Network, "start_update", spoiled)
+    settings = TrainingSettings(
+        device="gpu", out="run", cfg="tiny.cfg", workers=0, measure=False, report=False, on_nan="rollback"
+    )
+    result = train(settings, ProgressLines())
+    printed = capsys.readouterr().out
+    assert (result.outcome, result.iteration) == (Outcome.FINISHED, 8)
+    assert "iteration 5: the loss is NaN or infinite; the weights of layer 2 [convolutional]" in printed
+    assert "rollback 1 of 3: back to iteration 0, with 0.5 of the learning rate" in printed
+    assert np.isfinite(weights_of(Path("run"))).all()
 
 
 def test_a_state_is_in_the_order_of_the_axes(job: Path) -> None:
