@@ -6,6 +6,7 @@ they are first asked for.
 
 from __future__ import annotations
 
+import glob
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -448,13 +449,18 @@ def _read_voc_list(path: Path, folder: Path, problems: list[Problem]) -> list[Pa
     by_stem = {picture.stem: picture for picture in pictures_in(folder)}
     pictures = []
     for number, line in read_lines(path):
-        picture = by_stem.get(line) or by_stem.get(Path(line).stem) or find_below([folder], f"{line}.npy")
+        picture = by_stem.get(line) or by_stem.get(Path(line).stem) or _of_other_kind(folder, line)
         if picture is None:
             problems.append(Problem(f"{path}:{number}", no_such_picture(f"{folder / line}")))
         else:
             pictures.append(picture)
     return pictures
 
+
+
+def _of_other_kind(folder: Path, stem: str) -> Path | None:
+    """A listed file that would not be taken for a picture where nobody names it, such as one of NumPy's."""
+    return next((path for path in sorted(folder.glob(f"{glob.escape(stem)}.*")) if path.is_file()), None)
 
 
 def _read_list(path: Path, root: Path, problems: list[Problem]) -> list[Path | None]:

@@ -42,8 +42,8 @@ from darkpy.training.time_limit import TimeLimit
 from darkpy.training.trainer import Trainer
 from darkpy.version import __version__
 
-NOTICEABLE = 0.05
-"""Share of the time spent waiting for pictures from which it is worth a word."""
+NOTICEABLE, NOTICEABLE_SECONDS = 0.05, 1.0
+"""Share of the time, and time, spent waiting for pictures from which it is worth a word."""
 
 
 ROLLBACKS = 3
@@ -324,7 +324,7 @@ def _say_what_is_trained(progress: Progress, job: Prepared) -> None:
 
 def _say_how_it_went(progress: Progress, result: TrainingResult, part: Part) -> None:
     waited, evaluator = part.loader.waited, part.evaluator
-    if waited > NOTICEABLE * result.seconds:
+    if waited > max(NOTICEABLE * result.seconds, NOTICEABLE_SECONDS):
         progress.message(f"{text.duration(waited)} were spent waiting for pictures; try more --workers")
     if result.outcome is not Outcome.FINISHED:
         progress.message(f"stopped at iteration {result.iteration:,} by {result.reason}")
