@@ -70,6 +70,7 @@ def tune(
     batch: int | None = None,
     training: bool = False,
     device: str = "gpu",
+    precision: str = "fp32",
     progress: Callable[[int, int], None] | None = None,
     timer: Callable[[Call, float], float] | None = None,
 ) -> Tuned:
@@ -81,7 +82,7 @@ def tune(
 
     Raises :class:`~darkpy.errors.InputError` where the device is no GPU.
     """
-    network = _network(cfg, batch, training, device)
+    network = _network(cfg, batch, training, device, precision)
     backend: Any = network.backend
     uses = _asked_for(network)
     timer = timer or _device_timer(backend)
@@ -110,14 +111,14 @@ def tune(
     )
 
 
-def _network(cfg: str | Path, batch: int | None, training: bool, device: str) -> Network:
+def _network(cfg: str | Path, batch: int | None, training: bool, device: str, precision: str) -> Network:
     config = read_cfg(resources.find("cfg", cfg))
     described = Network(config, training=training, device=device, plan_only=True)
     if not hasattr(described.backend, "plans"):
         raise InputError(f"there is nothing to tune on {described.backend.name}: kernels are chosen on a GPU only")
     if training and batch is not None:
         batch *= described.options.subdivisions
-    return Network(config, batch=batch, training=training, keep_gradients=False, device=device)
+    return Network(config, batch=batch, training=training, keep_gradients=False, device=device, precision=precision)
 
 
 def _asked_for(network: Network) -> Counter[Key]:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -54,14 +55,16 @@ def cfg(tmp_path: Path) -> Path:
 def test_every_part_runs(cfg: Path, tmp_path: Path) -> None:
     target, text = tmp_path / "figures.json", tmp_path / "page.md"
     command = [sys.executable, str(ROOT / "scripts" / "bench_gpu.py"), "--smoke", "--network", str(cfg), "--size", "16",
-               "--precision", "fp32", "--json", str(target), "--markdown", str(text)]  # fmt: skip
+               "--precision", "fp32", "--precision", "fp16", "--json", str(target), "--markdown", str(text)]  # fmt: skip
     environment = dict(os.environ) if ON_REAL_GPU else hostcuda.environment()
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(target.read_text())
     ours = [entry for entry in found["entries"] if entry["who"] == OURS]
-    assert [entry["reason"] for entry in ours] == [""] * 7
-    assert [entry["part"] for entry in ours] == ["inference", "training"] + ["kernels"] * 5
+    assert [entry["reason"] for entry in ours] == [""] * 14
+    parts = Counter((entry["part"], entry["precision"]) for entry in ours)
+    assert parts == {(part, precision): count for precision in ("fp32", "fp16")
+                     for part, count in (("inference", 1), ("training", 1), ("kernels", 5))}  # fmt: skip
     assert all(entry["seconds"] > 0 for entry in ours)
     assert text.read_text() in done.stdout
     assert "| tiny | 16 x 16 | 1 | fp32 | " in text.read_text()

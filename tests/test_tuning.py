@@ -148,6 +148,16 @@ class TestTuning:
         assert found.uses.total() == 8, "two layers differ in the channels of their input"
         assert found.seconds == found.default_seconds, "the usual plan is measured first, and all later ones are slower"
 
+    @pytest.mark.parametrize("precision", ["fp16", "tf32"])
+    def test_tensor_cores_have_plans_of_their_own(self, cfg: str, precision: str) -> None:
+        found = tune(cfg, batch=1, training=True, precision=precision, timer=lambda call, hopeless: call() or 1.0)
+        assert {key[1] for key in found.measured} == {precision}
+        assert (len(found.measured), found.skipped, found.uses.total()) == (8, 0, 8)
+        # 18 channels are no multiple of 16 bytes, in either type.
+        assert {shape.vectors for _, _, shape in found.measured if shape.channels == 18} == {False}
+        assert {shape.vectors for operation, _, shape in found.measured if shape.filters == 8} == {True}
+        assert plan_table.load(backends.create("gpu").gpu) == found.measured  # type: ignore[attr-defined]
+
     def test_what_is_faster_than_the_usual_plan_is_found(self, cfg: str) -> None:
         wanted = Plan("128x128")
         network = Network.from_cfg(cfg, device="gpu")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from darkpy.cli.command import Command, Group
+from darkpy.cli.device import precision_option
 from darkpy.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def compile_kernels(device: str, quiet: bool) -> None:
 @click.argument("cfg", required=False, metavar="CFG")
 @click.option("--batch", type=POSITIVE, metavar="N", help="Pictures at a time. [1; training: the cfg's]")
 @click.option("--training", is_flag=True, help="The convolutions of a step of training, not only of the forward pass.")
+@precision_option("--amp", "Those of networks whose outputs of layers have 16 bits, or of tf32.")
 @click.option("--device", default="gpu", show_default=True, metavar="NAME", help="Such as gpu:1.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.option("--clear", is_flag=True, help="Forget what was measured on this GPU.")

@@ -15,7 +15,6 @@ from darkpy import backends
 from darkpy.backends.cuda.clock import BUSY_BYTES, DeviceClock, kernel_seconds
 from darkpy.backends.cuda.compiler import compile_all
 from darkpy.backends.cuda.information import describe_compiler, describe_gpus
-from darkpy.errors import DarkpyError
 from darkpy.network import Network
 from darkpy.training.trainer import AHEAD
 from darkpy.update import Update
@@ -104,10 +103,14 @@ class DarkpySide:
 
 def build(job: NetworkJob, batch: int, device: str) -> Network:
     """A network that learns nothing from noise, so that its numbers stay of ordinary size."""
-    config = job.subject.config(batch)
-    if job.precision != "fp32":
-        raise DarkpyError(f"it computes in fp32, not yet in {job.precision}")
-    network = Network(config, batch=batch, training=job.training, keep_gradients=False, device=device)
+    network = Network(
+        job.subject.config(batch),
+        batch=batch,
+        training=job.training,
+        keep_gradients=False,
+        device=device,
+        precision=job.precision,
+    )
     network.rate_scale = 0.0
     for layer in network.layers:
         for parameter in layer.parameters():
