@@ -212,7 +212,7 @@ class Network:
             arena=place(lifetimes),
             separate=sum(lifetime.nbytes for lifetime in lifetimes),
             workspace=self._workspace(batch),
-            backend=self.backend.own_memory(input_values),
+            backend=self.backend.own_memory(input_values, trained),
         )
 
     def resize(self, width: int, height: int) -> None:
@@ -444,6 +444,7 @@ class Network:
         self.graph.seed = self.seed
 
     def _forward(self) -> None:
+        self.backend.use_parameters(self.parameters.values)
         for layer in self.layers:
             inputs = [self._output_of(source) for source in layer.sources]
             if layer.is_identity(self.training):

@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 import pytest
 
+from darkpy.backends import create
 from darkpy.backends.base import ConvolutionGeometry
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.convolution_plans import TENSOR_TILES, TILES_FOR_ANY, ConvolutionShape, Plan
@@ -286,6 +287,36 @@ def test_weights_that_are_not_aligned():
     check(d, out, expected(case, "tf32")[0], "tf32", weights[0].size)
     d.convolution_backward_input(on_device(d, grad_out), on_weights, on_x, geometry)
     check(d, on_x, expected(case, "tf32")[1], "tf32", weights[:, 0].size)
+
+
+def test_parameters_are_copied_once_for_a_pass(monkeypatch):
+    """Weights that are a view of the vector of all parameters are read in its copy, others in one of their own."""
+    case = "3x3"
+    d, geometry = create("gpu", precision="fp16"), CASES[case][2]
+    x, weights, grad_out = arrays(case, "fp16")
+    out, grad_x, _ = expected(case, "fp16")
+    moved = []
+    move = d.move
+    monkeypatch.setattr(d, "move", lambda source, *rest, **options: (moved.append(source), move(source, *rest, **options)))
+    for first, others in ((8, 0), (0, 0), (3, 2)):
+        vector = d.zeros((first + weights.size + 5,))
+        on_weights = vector[first : first + weights.size].reshape(weights.shape)
+        d.copy(weights, on_weights)
+        on_x, on_grad, on_out = on_device(d, x), on_device(d, grad_out), of_type(d, out.shape)
+        d.use_parameters(vector)
+        moved.clear()
+        d.convolution_forward(on_x, on_weights, on_out, geometry)
+        d.convolution_backward_input(on_grad, on_weights, on_x, geometry)
+        assert len(moved) == others
+        check(d, on_out, out, "fp16", weights[0].size)
+        check(d, on_x, grad_x, "fp16", weights[:, 0].size)
+    on_x = on_device(d, x)
+    d.copy(2 * weights, on_weights)
+    d.use_parameters(vector)
+    d.convolution_forward(on_x, on_weights, on_out, geometry)
+    check(d, on_out, 2 * out, "fp16", weights[0].size)
+    d.convolution_forward(on_x, on_device(d, weights, dtype=np.float32), on_out, geometry)
+    check(d, on_out, out, "fp16", weights[0].size)
 
 
 def test_tf32_rounds_to_the_nearest():

@@ -201,9 +201,17 @@ class Backend(ABC):
         """Host memory, flat uint8, from which pictures come to the device fastest."""
         return np.empty(nbytes, np.uint8)
 
-    def own_memory(self, input_values: int) -> int:
+    def own_memory(self, input_values: int, parameters: int) -> int:
         """Bytes of the device's memory that the backend takes for itself, for inputs of so many numbers."""
         return 0
+
+    def use_parameters(self, values: Array) -> None:
+        """Before each forward pass: the vector of all parameters, which do not change until the backward pass is done.
+
+        Weights that operations are given are views of it or arrays of their own; a backend may copy it as a whole where
+        it would else copy them one by one.
+        """
+        return
 
     def free_memory(self) -> int | None:
         """Bytes left of the device's own memory; None where arrays lie in the system's."""

@@ -209,7 +209,7 @@ class MemoryOperations(Backend):
         if target is not out:
             self.move(target, out)
 
-    def own_memory(self, input_values: int) -> int:
+    def own_memory(self, input_values: int, parameters: int) -> int:
         """See :meth:`Backend.own_memory`: pictures on their way, and sums before they are added up."""
         return 4 * (2 * input_values + MOST_PARTIALS)
 

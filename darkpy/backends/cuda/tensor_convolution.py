@@ -1,7 +1,8 @@
 """Convolutions on tensor cores: kernels/tensor_forward.cu, tensor_backward_input.cu and tensor_backward_weights.cu.
 
-For arrays of 16-bit floats, and for float32 where the backend's precision is "tf32". Weights are float32 parameters; a
-copy of 16 bits is made in the workspace, anew for each operation.
+For arrays of 16-bit floats, and for float32 where the backend's precision is "tf32". Weights are float32 parameters;
+kernels for 16 bits read a copy: of all parameters, made once for each pass, or of weights that are not among these in
+the workspace.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class TensorConvolutionOperations(BatchNormOperations):
     def __init__(self, index: int = 0, precision: str = "fp32") -> None:
         super().__init__(index, precision)
         self.plans: dict[tuple[str, str, ConvolutionShape], Plan] = {}
+        #: The vector of all parameters, and the same numbers in 16 bits.
+        self._copied: tuple[DeviceArray, DeviceArray] | None = None
 
     def plan(self, operation: str, precision: str, shape: ConvolutionShape) -> Plan:
         """How an operation is computed: as measured, else as :func:`default_plan` says."""
@@ -50,6 +53,33 @@ class TensorConvolutionOperations(BatchNormOperations):
         if not self.gpu.has_tensor_cores:
             return "fp32"
         return PRECISION_OF.get(dtype.name) or ("tf32" if self.precision == "tf32" else "fp32")
+
+    def own_memory(self, input_values: int, parameters: int) -> int:
+        """See :meth:`Backend.own_memory`: the copy of the parameters too."""
+        copy = self.activation_dtype.itemsize * parameters if self._copies_parameters else 0
+        return super().own_memory(input_values, parameters) + copy
+
+    def use_parameters(self, values: DeviceArray) -> None:
+        """See :meth:`Backend.use_parameters`."""
+        if not self._copies_parameters:
+            return
+        if self._copied is None or self._copied[0] is not values:
+            self._copied = (values, self.empty(values.shape, self.activation_dtype))
+        self.move(*self._copied)
+
+    @property
+    def _copies_parameters(self) -> bool:
+        return self.convolution_precision(self.activation_dtype) in PRECISION_OF.values()
+
+    def _copy_of(self, weights: DeviceArray, dtype: Any) -> DeviceArray | None:
+        """Weights in 16 bits, if they are among the parameters and begin at a multiple of 16 bytes there."""
+        if self._copied is None or weights.owner is not self._copied[0].owner or self._copied[1].dtype != dtype:
+            return None
+        values, copy = self._copied
+        first = (weights.address - values.address) // values.itemsize
+        if first < 0 or first + weights.size > values.size or first * copy.itemsize % VECTOR_BYTES:
+            return None
+        return copy[first : first + weights.size].reshape(weights.shape)
 
     def tensor_workspace(
         self, precision: str, x_shape: Sequence[int], weights_shape: Sequence[int], out_shape: Sequence[int],
@@ -167,10 +197,10 @@ class TensorConvolutionOperations(BatchNormOperations):
         self, room: int, weights: DeviceArray, dtype: Any
     ) -> tuple[DeviceArray | None, DeviceArray]:
         """So many floats of the workspace, None if none, and the weights as elements of a type."""
-        copied = 0 if dtype == weights.dtype else weights.size
+        elements = weights if dtype == weights.dtype else self._copy_of(weights, dtype)
+        copied = weights.size if elements is None else 0
         floats, copy = self.carve((4 * room,), (dtype.itemsize * copied,), dtype=np.uint8)
-        elements = weights
-        if copied:
+        if elements is None:
             elements = copy.view(dtype).reshape(weights.shape)
             self.move(weights, elements)
         return floats.view(np.float32) if room else None, elements
