@@ -17,7 +17,7 @@ from darkpy.layers.heads import ObjectHead
 from darkpy.layers.recurrent import RecurrentLayer
 from darkpy.network import Network
 from tests import hostcuda, layer_checks
-from tests.backends import ON_REAL_GPU, backend, why_no_gpu
+from tests.backends import ON_REAL_GPU, backend, fresh, why_no_gpu
 from tests.test_layers import EXAMPLES, NO_TRUE_GRADIENT
 from tests.test_update import batch, classifier, detector, labels, values
 from tests.tiny_job import write_cfg
@@ -190,6 +190,49 @@ def test_what_recorded_work_takes_for_a_moment_is_nobody_elses(monkeypatch: pyte
     assert all((np.asarray(array) == 7).all() for array in [*others])
     assert (np.asarray(out) == 20).all()
     assert not np.asarray(x).any()
+
+
+def test_recorded_work_takes_the_same_memory_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within a graph and from one to the next; a result that is kept keeps its own."""
+    monkeypatch.setenv("DARKPY_CUDA_POOL", "1")
+    device: Any = fresh("cuda")._device
+
+    def work() -> Any:
+        first = device.scratch((1000,))
+        kept = device.scratch((1000,))
+        addresses = [first.address]
+        del first
+        for _ in range(3):
+            addresses.append(device.scratch((999,)).address)
+        return addresses, kept
+
+    results = []
+    for key in ("one", "other"):
+        device.repeated(key, work)
+        results.append(device.repeated(key, work))
+    addresses = [set(addresses) for addresses, _ in results]
+    assert addresses[0] == addresses[1]
+    assert len(addresses[0]) == 1
+    assert len({kept.address for _, kept in results} | addresses[0]) == 3
+
+
+@on_stand_in
+def test_without_memory_for_a_graph_work_goes_on_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    device: Any = fresh("cuda")._device
+    out = device.zeros((1000,))
+    calls = []
+
+    def work() -> None:
+        calls.append(len(calls))
+        monkeypatch.setenv("HOSTCUDA_FAIL", "cuMemAlloc:2" if len(calls) == 2 else "")
+        device.fill(device.scratch((1000,)), 5.0)
+        device.add(out, out)
+
+    device.fill(out, 1.0)
+    for _ in range(4):
+        device.repeated("work", work)
+    assert (np.asarray(out) == 16).all()
+    assert len(calls) == 5, "the second time twice: recorded in vain, then done"
 
 
 def test_a_mistake_while_recording_is_told_and_the_stream_works_again(tmp_path: Path) -> None:

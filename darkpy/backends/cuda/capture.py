@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 from typing import Any
 
+from darkpy.backends.cuda.device import Gpu
 from darkpy.errors import DarkpyError
 
 #: CU_STREAM_CAPTURE_MODE_RELAXED: memory may be allocated and freed meanwhile, as Python lets go of arrays at any time.
@@ -29,6 +31,45 @@ def _call(name: str, *arguments: Any) -> None:
         text = ctypes.c_char_p()
         _library().cuGetErrorString(code, ctypes.byref(text))
         raise NotRepeatable(f"{name}: {(text.value or b'').decode() or code}")
+
+
+class RecordedMemory:
+    """Device memory that recorded work takes for a moment, to be used again by other recorded work only.
+
+    None of it goes back to the driver as long as this object lives, even if there is no other: a graph may use it. That
+    is why it is no pool of PyCUDA's.
+    """
+
+    def __init__(self, gpu: Gpu, allocate: Callable[[int], Any]) -> None:
+        self._gpu = gpu
+        self._allocate = allocate
+        self._free: dict[int, list[Any]] = {}
+
+    def __del__(self) -> None:
+        self._gpu.release(self._free)
+
+    def allocate(self, nbytes: int) -> Loan:
+        """So many bytes, or up to an eighth more; they come back when the loan is let go of."""
+        step = 1 << max(nbytes.bit_length() - 4, 8)
+        size = -(-nbytes // step) * step
+        free = self._free.setdefault(size, [])
+        return Loan(free, free.pop() if free else self._allocate(size))
+
+
+class Loan:
+    """Memory that goes back to where it came from."""
+
+    __slots__ = ("_allocation", "_home")
+
+    def __init__(self, home: list[Any], allocation: Any) -> None:
+        self._home = home
+        self._allocation = allocation
+
+    def __int__(self) -> int:
+        return int(self._allocation)
+
+    def __del__(self) -> None:
+        self._home.append(self._allocation)
 
 
 class Executable:

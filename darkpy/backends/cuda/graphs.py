@@ -2,8 +2,8 @@
 
 A pass over a network is hundreds of launches. Where batch and sizes stay the same they are recorded once and launched
 together. What a graph holds on to: the arrays of the network, which are allocated once (when another lasting one is
-allocated, graphs are recorded anew), and the memory that operations took for a moment, from a pool of the graphs' own,
-in which nothing outlives the operation it was taken for but the results.
+allocated, graphs are recorded anew), and the memory that operations took for a moment, which is the graphs' own: in it
+nothing outlives the operation it was taken for but the results.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from darkpy.backends.base import Item
 from darkpy.backends.cuda.capture import Capture, Executable, NotRepeatable
 from darkpy.backends.cuda.device import Gpu
 from darkpy.backends.cuda.memory import MemoryOperations
+from darkpy.errors import OutOfMemory
 
 LOG = logging.getLogger(__name__)
 
@@ -75,6 +76,8 @@ class GraphOperations(MemoryOperations):
     def _recorded(self, key: Hashable, work: Callable[[], Any]) -> Graph | None:
         """The work as a graph, not launched yet; None if it cannot be one now, or never."""
         allocations = self.allocations
+        if self._pool is not None:
+            self._pool.free_held()  # what a pass took from there the graph will have of its own
         self._capture = capture = Capture(self.stream)
         try:
             capture.begin()
@@ -84,7 +87,7 @@ class GraphOperations(MemoryOperations):
                 capture.cancel()
                 raise
             executable = capture.end()
-        except (NotRepeatable, self._driver.Error) as error:
+        except (NotRepeatable, OutOfMemory, self._driver.Error) as error:
             LOG.debug("%s is launched one by one: %s", key, error)
             self._plain.add(key)
             return None

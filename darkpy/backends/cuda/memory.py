@@ -20,7 +20,7 @@ import numpy as np
 
 from darkpy.backends.base import Backend, Item
 from darkpy.backends.cuda.array import DeviceArray, Rearranged, row_major
-from darkpy.backends.cuda.capture import Capture, NotRepeatable
+from darkpy.backends.cuda.capture import Capture, NotRepeatable, RecordedMemory
 from darkpy.backends.cuda.compiler import ELEMENTS, KernelError, Signature, kernels_of
 from darkpy.backends.cuda.device import Block, open_gpu
 from darkpy.backends.cuda.parcels import Parcels
@@ -70,7 +70,7 @@ class MemoryOperations(Backend):
         self.kernels = kernels_of(index)
         self._pool = None if os.environ.get("DARKPY_CUDA_POOL") == "0" else _pool(index)
         self._capture: Capture | None = None
-        self._graph_pool: Any = None
+        self._recorded_memory = RecordedMemory(self.gpu, driver.mem_alloc)
         self._kept_constants: dict[tuple[str, bytes], DeviceArray] = {}
         self._parcels = Parcels(driver, self.stream)
         self.allocations = 0
@@ -96,19 +96,11 @@ class MemoryOperations(Backend):
 
     def scratch(self, shape: Sequence[int], dtype: Any = None) -> DeviceArray:
         """An array for the length of an operation, with arbitrary contents, from the pool."""
-        pool = self._pool if self._capture is None else self._pool_of_graphs()
-        array = self._array(shape, dtype, self._driver.mem_alloc if pool is None else pool.allocate)
-        if self._capture is not None and pool is None:
+        pool: Any = self._pool if self._capture is None else self._recorded_memory
+        array = self._array(shape, dtype, self._driver.mem_alloc if self._pool is None else pool.allocate)
+        if self._capture is not None and self._pool is None:
             self._capture.kept.append(array.owner)
         return array
-
-    def _pool_of_graphs(self) -> Any:
-        """What recorded work takes for a moment stays reserved for it: nobody else may have it between two launches."""
-        if self._graph_pool is None and self._pool is not None:
-            from pycuda.tools import DeviceMemoryPool
-
-            self._graph_pool = DeviceMemoryPool()
-        return self._graph_pool
 
     def constant(self, values: Any, dtype: Any) -> DeviceArray:
         """These numbers on the device, brought there once and for all."""
