@@ -18,7 +18,7 @@ from darkpy.loss_scaling import create_loss_scale
 from darkpy.optimizers import create_optimizer, learning_rate
 from darkpy.parameters import Parameters, assign, view
 from darkpy.plan import Lifetime, MemoryPlan, place
-from darkpy.sharing import Place, Sharing, share
+from darkpy.sharing import Place, Sharing, residuals, share
 from darkpy.update import Update
 
 if TYPE_CHECKING:
@@ -303,6 +303,7 @@ class Network:
             training=self.training,
             step=self.backend.channel_views(batch),
             keep_gradients=self.keep_gradients,
+            keep_outputs=self.keep_outputs,
         )
         for layer in self.layers:
             layer.accumulate = sharing.accumulate.get(layer.index, ())
@@ -381,8 +382,19 @@ class Network:
                 layer.grad_output = self._placed(lifetimes, "grad_output", layer, sharing.gradients[i], batch)
             for name, buffer in layer.buffers(batch, self.training).items():
                 assign(layer, name, self._array(lifetimes[i, name], buffer.shape, buffer.dtype))
+        self._add_residuals(sharing)
         self._bound = key
         self.reset_state()
+
+    def _add_residuals(self, sharing: Sharing) -> None:
+        """Let layers do the work of the [shortcut] behind them, at inference and where the backend gains by it."""
+        for layer in self.layers:
+            layer.residual, layer.is_done_before = None, False
+        if self.training or not self.backend.adds_residuals:
+            return
+        for layer, shortcut in residuals(self.layers, sharing):
+            layer.residual = (self.layers[shortcut.sources[1]].output, shortcut.options.activation)
+            shortcut.is_done_before = True
 
     def _placed(
         self, lifetimes: dict[tuple[int, str], Lifetime], name: str, layer: Layer, place: Place, batch: int

@@ -4,6 +4,9 @@ A [route] puts channels of earlier layers side by side (:meth:`~darkpy.layers.ba
 backend takes views of some channels of a larger array, a layer that goes whole into a route writes its output straight
 to its place in the joined array, and finds its gradient there; a route of a part of one layer's channels is a view of
 that layer's arrays. What cannot be had so, such as a layer in two routes, is copied by the second one.
+
+A [shortcut] hands its gradient on to the layer before as it is. At inference its sum takes the place of what that layer
+has written, or is written by that layer, where the backend adds better on the way (:func:`residuals`).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from darkpy.backends.base import ELEMENTWISE_ACTIVATIONS
 from darkpy.layers.base import NETWORK_INPUT, Layer, Part
 
 
@@ -54,15 +58,16 @@ def share(
     training: bool,
     step: int,
     keep_gradients: bool,
+    keep_outputs: bool = False,
 ) -> Sharing:
     """Find out what can be shared.
 
     order: the layers with a gradient, as the backward pass goes through them; accumulate: who adds its share to what
     others have put there, if every gradient has memory of its own. step: views begin at multiples of so many channels,
     of arrays with such a number of them; 0: the backend takes no views. With ``keep_gradients`` every gradient can be
-    read after the pass.
+    read after the pass, with ``keep_outputs`` every output.
     """
-    outputs = _Outputs(layers, training, step).places()
+    outputs = _Outputs(layers, training, step, keep_outputs).places()
     gradients = _Gradients(layers, order, accumulate, step, keep_gradients)
     sharing = Sharing(outputs, gradients.places(), gradients.accumulate)
     for layer in layers:
@@ -70,7 +75,25 @@ def share(
         if parts is not None:
             sharing.in_place[layer.index] = _in_place(layer, parts, sharing.outputs)
             sharing.gradients_in_place[layer.index] = _in_place(layer, parts, sharing.gradients)
+        elif layer.may_overwrite() or layer.passes_gradient():
+            first, others = [Part(0, _channels(layer))], [False] * (len(layer.sources) - 1)
+            sharing.in_place[layer.index] = _in_place(layer, first, sharing.outputs) + others
+            sharing.gradients_in_place[layer.index] = _in_place(layer, first, sharing.gradients) + others
     return sharing
+
+
+def residuals(layers: Sequence[Layer], sharing: Sharing) -> list[tuple[Layer, Layer]]:
+    """Pairs, at inference: a layer that can add what the other one, a [shortcut] right behind it, adds to its output.
+
+    Both have the same memory, and nobody wants to see what was there before.
+    """
+    found = []
+    for layer in layers:
+        if layer.may_overwrite() and sharing.in_place[layer.index][0] and NETWORK_INPUT not in layer.sources:
+            before = layers[layer.sources[0]]
+            if before.adds_residual() and layer.options.activation in ELEMENTWISE_ACTIVATIONS:
+                found.append((before, layer))
+    return found
 
 
 def _in_place(layer: Layer, parts: Sequence[Part], places: Sequence[Place]) -> list[bool]:
@@ -115,8 +138,12 @@ class _Arrays:
 class _Outputs(_Arrays):
     """Outputs: a layer puts its sources into its own array, or itself into that of its source."""
 
-    def __init__(self, layers: Sequence[Layer], training: bool, step: int) -> None:
+    def __init__(self, layers: Sequence[Layer], training: bool, step: int, keep: bool) -> None:
         super().__init__(layers, step)
+        self.readers: dict[int, list[int]] = {}
+        for layer in layers:
+            for source in layer.sources:
+                self.readers.setdefault(source, []).append(layer.index)
         for layer in layers:
             parts = layer.channel_parts()
             if layer.is_identity(training):
@@ -126,6 +153,8 @@ class _Outputs(_Arrays):
                     self._take(layer, parts[0])
             elif parts is not None:
                 self._join(layer, parts)
+            elif layer.may_overwrite() and not training and not keep:
+                self._overwrite(layer)
 
     def _take(self, layer: Layer, part: Part) -> None:
         source = layer.sources[0] if layer.sources else NETWORK_INPUT
@@ -142,6 +171,18 @@ class _Outputs(_Arrays):
                 if is_whole and owner is not layer and not owner.is_head:
                     self.inside[owner.index] = Place(layer.index, offset, part.channels)
             offset += part.channels
+
+
+    def _overwrite(self, layer: Layer) -> None:
+        """Take the place of the first source, if it is a whole array that nobody else reads from here on."""
+        if layer.sources[0] == NETWORK_INPUT:
+            return
+        owner = self.layers[self.place(layer.sources[0]).owner]
+        inside = [other for other in self.layers[: layer.index] if self.place(other.index).owner == owner.index]
+        readers = sorted(reader for other in inside for reader in self.readers.get(other.index, []))
+        is_last = readers[-1] == layer.index and readers.count(layer.index) == 1
+        if is_last and owner.output_shape == layer.output_shape and not any(other.is_head for other in inside):
+            self.inside[owner.index] = Place(layer.index, 0, _channels(layer))
 
 
 class _Gradients(_Arrays):
@@ -164,8 +205,9 @@ class _Gradients(_Arrays):
             for source in layer.sources:
                 self.givers.setdefault(source, []).append(layer.index)
         routes = [(layer, parts) for layer in order if (parts := layer.channel_parts()) is not None]
-        for layer, parts in routes:
-            self._give_room(layer, parts)
+        for layer in order:
+            parts = [Part(0, _channels(layer))] if layer.passes_gradient() else layer.channel_parts()
+            self._give_room(layer, parts or [])
         for layer, parts in reversed(routes):
             if len(parts) == 1:
                 self._take_room(layer, parts[0])

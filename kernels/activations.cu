@@ -6,6 +6,19 @@
 #include "elementwise.cuh"
 #include "reduce.cuh"
 
+// out = activation(a + b).
+extern "C" __global__ void __launch_bounds__(256)
+sum(const element* a, long long a_stride, const element* b, long long b_stride, element* out, long long out_stride,
+    long long rows, long long columns, int by_four, int kind) {
+    over_rows(rows, columns, by_four, [&](long long row, long long column, auto width) {
+        auto values = load(a + row * a_stride + column, width);
+        const auto others = load(b + row * b_stride + column, width);
+#pragma unroll
+        for (int i = 0; i < width.value; i++) values[i] = activate(kind, values[i] + others[i]);
+        store(out + row * out_stride + column, values);
+    });
+}
+
 extern "C" __global__ void __launch_bounds__(256)
 activation_forward(const element* x, long long x_stride, element* out, long long out_stride, long long rows, long long columns,
                    int by_four, int kind) {

@@ -100,7 +100,11 @@ class OnDevice:
 
 
 #: Operations that the contract itself makes of others.
-WITH_DEFAULT = ("convolution_batchnorm_forward_inference", "convolution_batchnorm_forward_training")
+WITH_DEFAULT = (
+    "convolution_batchnorm_forward_inference",
+    "convolution_batchnorm_forward_training",
+    "convolution_residual_forward",
+)
 
 #: Operations that make or take arrays of the device, or none at all.
 NOT_WRAPPED = ("asarray", "empty", "parallel", "running", "set_workspace", "to_host", "winner_dtype", "zeros")

@@ -124,6 +124,18 @@ def test_bias_alone_and_scale_alone(name, case):
     assert_close(out, expected * factor[:, None, None])
 
 
+@pytest.mark.parametrize("case", ["1x1", "3x3", "depthwise"])
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_residual_is_added_to_the_result(name, case):
+    x, weights, out = arrays(*CASES[case])
+    geometry, residual, bias = CASES[case][2], random(out.shape, 3), random(out.shape[1:2], 4)
+    expected = np.empty_like(out)
+    backend(name).convolution_forward(x, weights, expected, geometry, None, bias, "leaky")
+    expected = np.maximum(expected + residual, 0)
+    backend(name).convolution_residual_forward(x, weights, out, residual, geometry, None, bias, "leaky", "relu")
+    assert_close(out, expected)
+
+
 @cases
 @pytest.mark.parametrize("name", BACKENDS)
 def test_backward_against_float64(name, x_shape, filters, geometry, size):

@@ -31,6 +31,24 @@ def test_copy_channels_between_flat_views(name):
 
 
 @pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.parametrize(("activation", "slope"), [("linear", 1.0), ("leaky", 0.1)])
+@pytest.mark.parametrize("pictures", [1, 3])
+def test_add_forward(name, activation, slope, pictures):
+    """Into an array of its own, into the first summand, into a view where the backend takes it."""
+    a, b = random((pictures, 6, 5, 7), 0), random((pictures, 6, 5, 7), 1)
+    out, around = np.full_like(a, np.nan), np.zeros((pictures, 9, 5, 7), np.float32)
+    total = a.astype(np.float64) + b
+    expected = np.where(total > 0, total, slope * total)
+    backend(name).add_forward(a, b, out, activation)
+    assert_close(out, expected)
+    if backend(name).channel_views(pictures):
+        backend(name).add_forward(a, b, around[:, 2:8], activation)
+        assert_close(around[:, 2:8], expected)
+    backend(name).add_forward(a, b, a, activation)
+    assert_close(a, expected)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
 def test_scaled_copy(name):
     source, out = random(SHAPE, 0), random(SHAPE, 1)
     expected = out + 2.5 * source.astype(np.float64)

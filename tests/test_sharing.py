@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from darkpy import backends
 from darkpy.network import Network
 from darkpy.parameters import view
 from tests.backends import BACKENDS, CPU_BACKENDS, why_no_gpu
@@ -20,6 +21,10 @@ def conv(filters: int = 8, activation: str = "leaky", normalize: int = 1) -> str
 
 def route(*layers: int, groups: int = 1, group_id: int = 0) -> str:
     return f"[route]\nlayers={','.join(map(str, layers))}\ngroups={groups}\ngroup_id={group_id}\n"
+
+
+def shortcut(source: int, activation: str = "linear") -> str:
+    return f"[shortcut]\nfrom={source}\nactivation={activation}\n"
 
 
 SPP = "".join(f"[maxpool]\nsize={size}\nstride=1\n[route]\nlayers={back}\n" for size, back in ((5, -2), (9, -4)))
@@ -38,8 +43,8 @@ NETWORKS = {
     "the same layer twice": (conv() + route(-1, -1) + conv(), 1, 1),
     "passed on, then joined": (conv() + route(-1) + conv() + route(-1, -2), 0, 0),
     "parts of two layers": (conv(16) + conv(16) + route(-1, -2, groups=2, group_id=1), 2, 2),
-    "a part read by another in between": (  # which copies channels itself
-        conv(16) + route(-1, groups=2) + "[shortcut]\nfrom=-2\nactivation=linear\n" + conv() + route(-3, -1) + conv(),
+    "a part read by another in between": (
+        conv(16) + route(-1, groups=2) + shortcut(-2) + conv() + route(-3, -1) + conv(),
         2,
         3,
     ),
@@ -53,6 +58,10 @@ NETWORKS = {
         0,
         0,
     ),
+    "residual blocks": (conv() + (conv() + conv() + shortcut(-3)) * 2, 0, 2),
+    "a residual joined": (conv() + conv() + shortcut(-2, "relu") + conv() + route(-1, -2) + conv(), 0, 2),
+    "a layer added to itself": (conv() + conv() + shortcut(-1) + conv(), 0, 1),
+    "a layer added that is read again": (conv() + conv() + shortcut(-2) + conv() + route(-1, -3) + conv(), 0, 2),
     "behind the dropout": (conv(normalize=0) + "[dropout]\nprobability=0\n" + route(-1, -2) + conv(), 0, 0),
 }
 
@@ -122,6 +131,25 @@ def test_copies_that_are_left(monkeypatch, text, forward, backward):
     assert copies(trained(text, False)) == [forward, backward]
 
 
+@pytest.mark.cuda
+def test_the_layer_before_adds(monkeypatch):
+    """At inference on tensor cores, where all layers have their own memory otherwise; rounding is the same."""
+    if why_no_gpu() is not None:
+        pytest.skip(why_no_gpu() or "")
+    text = conv(16) + (conv(8) + conv(16) + shortcut(-3, "leaky")) * 2 + conv(8) + conv(16) + shortcut(-6) + route(-1, -4)
+    make = backends.create
+    monkeypatch.setattr(backends, "create", lambda *given, **options: make("cuda", np.float32, "tf32"))
+    results = []
+    for keep in (True, False):
+        built = network(text, (3, 8, 8), device="cuda", keep_outputs=keep)
+        sums, add = [], built.backend.add_forward
+        built.backend.add_forward = lambda *given, sums=sums, add=add: sums.append(1) or add(*given)  # type: ignore
+        results.append(np.array(built.forward(pictures(built, 2).astype(np.float32))))
+        assert len(sums) == (3 if keep else 0)
+        assert sum(layer.residual is not None for layer in built.layers) == (0 if keep else 3)
+    np.testing.assert_array_equal(*results)
+
+
 def random_network(seed: int) -> str:
     """Layers that read whatever there is; all are of one size, with 4 or 8 channels or what they join."""
     rng = np.random.default_rng(seed)
@@ -140,7 +168,7 @@ def random_network(seed: int) -> str:
                 text += route(source, groups=2, group_id=int(rng.integers(0, 2)))
                 channels.append(channels[source] // 2)
         else:
-            text += f"[shortcut]\nfrom={rng.integers(0, count)}\nactivation=linear\n"
+            text += shortcut(int(rng.integers(0, count)))
             channels.append(channels[-1])
     return text + conv(4)
 
@@ -148,6 +176,7 @@ def random_network(seed: int) -> str:
 @pytest.mark.parametrize("seed", range(25))
 def test_networks_at_random(monkeypatch, seed):
     text = random_network(seed)
+    test_inference_is_the_same(monkeypatch, text)
     with_step(monkeypatch, 0)
     expected = gradients(trained(text, True))
     for step, keep in ((1, True), (1, False), (4, False)):

@@ -292,6 +292,28 @@ class Backend(ABC):
         kernel moves; scale and bias (f,) or None; an elementwise activation.
         """
 
+    #: Whether :meth:`convolution_residual_forward` saves a pass over the results.
+    adds_residuals: bool = False
+
+    def convolution_residual_forward(
+        self,
+        x: Array,
+        weights: Array,
+        out: Array,
+        residual: Array,
+        geometry: ConvolutionGeometry,
+        scale: Array | None = None,
+        bias: Array | None = None,
+        activation: str = "linear",
+        after: str = "linear",
+    ) -> None:
+        """``out = after(activation(convolution(x, weights) * scale + bias) + residual)``; residual (n, f, oh, ow).
+
+        The others as in :meth:`convolution_forward`; ``after`` is an elementwise activation.
+        """
+        self.convolution_forward(x, weights, out, geometry, scale, bias, activation)
+        self.add_forward(out, residual, out, after)
+
     @abstractmethod
     def convolution_backward_weights(
         self, x: Array, grad_out: Array, grad_weights: Array, geometry: ConvolutionGeometry
@@ -646,6 +668,10 @@ class Backend(ABC):
     @abstractmethod
     def scaled_copy(self, source: Array, out: Array, scale: float, accumulate: bool = False) -> None:
         """``out = scale * source`` (or ``+=``), both of one shape."""
+
+    @abstractmethod
+    def add_forward(self, a: Array, b: Array, out: Array, activation: str = "linear") -> None:
+        """``out = activation(a + b)``, all of one shape; a may be out. An elementwise activation."""
 
     @abstractmethod
     def scale_channels_forward(self, x: Array, factors: Array, out: Array) -> None:

@@ -156,9 +156,15 @@ class Layer(ABC):
     grad_output: Any = None
     accumulate: Sequence[bool] = ()
     in_place: Sequence[bool] = ()
-    """Of a layer with :meth:`channel_parts`: which of them lie in the output already, as views of the same memory."""
+    """Of a layer with :meth:`channel_parts`: which of them lie in the output already, as views of the same memory.
+
+    Of one that :meth:`may_overwrite` its first input, whether it does."""
     gradients_in_place: Sequence[bool] = ()
     """Which sources have their share of the gradient already, in the same way."""
+    residual: tuple[Any, str] | None = None
+    """At inference, an array to be added to the layer's result, and the activation of the sum."""
+    is_done_before: bool = False
+    """At inference, whether the layer before has done this one's work."""
     frozen: bool = False
     is_updated: bool = True
     held_until: int = 0
@@ -238,6 +244,18 @@ class Layer(ABC):
     def channel_parts(self) -> list[Part] | None:
         """If the output is nothing but channels of the sources side by side: which of each; else None."""
         return None
+
+    def may_overwrite(self) -> bool:
+        """Whether at inference the output may take the place of the first input, which it has the shape of."""
+        return False
+
+    def passes_gradient(self) -> bool:
+        """Whether the first input's share of the gradient is the gradient of the output as it is."""
+        return False
+
+    def adds_residual(self) -> bool:
+        """Whether at inference the layer can do what a [shortcut] behind it does: see ``residual``."""
+        return False
 
     def operations(self) -> float:
         """Floating point operations of one forward pass of one picture, counted as Darknet's BFLOPs."""

@@ -208,6 +208,10 @@ class Convolutional(Layer):
         )
         return needed if self.blur is None else max(needed, self.blur.workspace(batch, training))
 
+    def adds_residual(self) -> bool:
+        """Unless something comes after the activation, or the activation sees all channels."""
+        return self.blur is None and self.options.activation not in CHANNEL_ACTIVATIONS
+
     def operations(self) -> float:
         """Two per multiply-add; of signs, 32 at a time."""
         _, h, w = self.convolved_shape
@@ -263,6 +267,9 @@ class Convolutional(Layer):
             self.backend.binarize(self.x, self.signs[:, :, margin : margin + h, margin : margin + w])
 
     def _forward_inference(self) -> None:
+        if self.residual is not None:
+            self._forward_with_residual(*self.residual)
+            return
         backend, activation = self.backend, self.options.activation
         x, weights, geometry = self.operands
         over_channels = activation in CHANNEL_ACTIVATIONS
@@ -285,6 +292,17 @@ class Convolutional(Layer):
             backend.convolution_forward(x, weights, self.activated, geometry, bias=self.biases, activation=fused)
         if over_channels:
             backend.activation_forward(self.activated, self.activated, activation)
+
+    def _forward_with_residual(self, residual: Any, after: str) -> None:
+        """And what the [shortcut] behind this layer would do."""
+        backend, (x, weights, geometry) = self.backend, self.operands
+        scale, bias = None, self.biases
+        if self.options.batch_normalize:
+            scale, bias = self.folded_scale, self.folded_bias
+            backend.fold_batchnorm(self.scales, self.biases, self.rolling_mean, self.rolling_variance, scale, bias)
+        backend.convolution_residual_forward(
+            x, weights, self.output, residual, geometry, scale, bias, self.options.activation, after
+        )
 
     def _forward_normalized(self) -> None:
         backend, activation = self.backend, self.options.activation

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from darkpy.backends.base import ELEMENTWISE_ACTIVATIONS
 from darkpy.config.options import CommonOptions, option
 from darkpy.layers.base import Parameter, Shape, register
 from darkpy.layers.common import ActivatedLayer, activation_option
@@ -79,11 +80,30 @@ class Shortcut(ActivatedLayer):
         """The layers added."""
         return ", ".join(str(source) for source in self.sources[1:])
 
+    def is_plain(self) -> bool:
+        """Whether two layers of one shape are added as they are."""
+        return not self.is_weighted and len(self.sources) == 2 and self.input_shapes[0] == self.input_shapes[1]
+
+    def may_overwrite(self) -> bool:
+        """Unless weights want to see the inputs."""
+        return self.is_plain()
+
+    def passes_gradient(self) -> bool:
+        """A sum does."""
+        return not self.is_weighted and self.options.activation == "linear"
+
     def forward(self, *inputs: Any, training: bool) -> None:
         """Sum, then the activation."""
-        total = self.before_activation()
+        if self.is_done_before:
+            return
+        total, activation = self.before_activation(), self.options.activation
         self.inputs = inputs
-        if self.is_weighted:
+        if self.is_plain():
+            is_fused = self.pre_activation is None and activation in ELEMENTWISE_ACTIVATIONS
+            self.backend.add_forward(inputs[0], inputs[1], total, activation if is_fused else "linear")
+            if is_fused:
+                return
+        elif self.is_weighted:
             self.backend.weighted_sum_forward(list(inputs), self.weights, total, self.normalization)
         else:
             self.backend.copy(inputs[0], total)
@@ -105,8 +125,8 @@ class Shortcut(ActivatedLayer):
                 list(self.accumulate),
             )
             return
-        for grad_x, accumulate in zip(grad_inputs, self.accumulate):
-            if grad_x is None:
+        for number, (grad_x, accumulate) in enumerate(zip(grad_inputs, self.accumulate)):
+            if grad_x is None or self.gradients_in_place[number]:
                 continue
             source, target = _common(grad, grad_x)
             if not accumulate and target.shape != grad_x.shape:

@@ -20,6 +20,11 @@ from darkpy.backends.cuda.tensor_convolution import TensorConvolutionOperations
 class ConvolutionOperations(FirstLayerOperations, TensorConvolutionOperations):
     """Implicit products of matrices, in fp32 or on tensor cores; connected layers are convolutions of single pixels."""
 
+    @property
+    def adds_residuals(self) -> bool:  # type: ignore[override]
+        """See :attr:`Backend.adds_residuals`."""
+        return self.convolution_precision(self.activation_dtype) != "fp32"
+
     def convolution_workspace(
         self,
         x_shape: Sequence[int],
@@ -166,13 +171,11 @@ class ConvolutionOperations(FirstLayerOperations, TensorConvolutionOperations):
         activation: str = "linear",
         after: str = "linear",
     ) -> None:
-        """``out = after(activation(convolution(x, weights) * scale + bias) + residual)``, in one pass on tensor cores.
-
-        Arguments as in :meth:`Backend.convolution_forward`; residual (n, f, oh, ow) may be a view, and may be out.
-        """
-        precision = self.convolution_precision(x.dtype)
-        if precision == "fp32" or _is_depthwise(weights.shape, geometry):
-            raise ValueError("a convolution that adds a residual runs on tensor cores only")
+        """See :meth:`Backend.convolution_residual_forward`; in one pass on tensor cores. The residual may be out."""
+        precision = self._tensor_precision(x, weights, out, geometry)
+        if precision is None:
+            super().convolution_residual_forward(x, weights, out, residual, geometry, scale, bias, activation, after)
+            return
         numbers = _numbers(x, weights, out, geometry)
         self.tensor_forward(precision, x, weights, out, geometry, numbers, scale, bias, activation, residual, after)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from darkpy.backends.cuda.activations import ROWS
+from darkpy.backends.cuda.activations import KINDS, ROWS
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.batchnorm import JOINING, BatchNormOperations
 from darkpy.backends.cuda.memory import THREADS
@@ -18,6 +18,14 @@ NORMALIZATIONS = {"none": 0, "relu": 1, "softmax": 2}
 
 class ElementwiseOperations(PoolingOperations, BatchNormOperations):
     """Operations between values at one place."""
+
+    def add_forward(self, a: DeviceArray, b: DeviceArray, out: DeviceArray, activation: str = "linear") -> None:
+        """See :meth:`Backend.add_forward`."""
+        grid, block, rows, columns, *strides, by_four = self.over(a, b, out)
+        self.launch(
+            "activations", "sum", grid, block,
+            a, strides[0], b, strides[1], out, strides[2], rows, columns, by_four, KINDS[activation],
+        )  # fmt: skip
 
     def multiply_forward(self, a: DeviceArray, b: DeviceArray, out: DeviceArray) -> None:
         """See :meth:`Backend.multiply_forward`."""

@@ -41,14 +41,22 @@ class ElementwiseOperations(MemoryOperations, NumpyElementwiseOperations):
         else:
             self.copy(source, out)
 
+    def add_forward(self, a: Array, b: Array, out: Array, activation: str = "linear") -> None:
+        """See :meth:`Backend.add_forward`."""
+        self._divide(lambda part: np.add(a[part], b[part], out=out[part]), out)
+        if activation != "linear":
+            self.activation_forward(out, out, activation)
+
     def _divide(self, function: Callable[[Any], object], array: Array) -> None:
-        """Call the function with ranges of the first axis, on several threads if the array is large."""
+        """Call the function with parts, on several threads if the array is large: of one picture, ranges of channels."""
         if array.ndim == 0:
             function(...)
             return
-        ranges = shares(array.shape[0], self.threads)
+        is_one = array.ndim > 1 and array.shape[0] == 1
+        ranges = shares(array.shape[1 if is_one else 0], self.threads)
 
         def task(worker: int, number: int) -> None:
-            function(slice(*ranges[number]))
+            part = slice(*ranges[number])
+            function((slice(None), part) if is_one else part)
 
         self.run(task, len(ranges), 0.4 * array.size)

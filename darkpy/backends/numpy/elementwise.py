@@ -18,6 +18,12 @@ class ElementwiseOperations(MemoryOperations):
         """See :meth:`Backend.copy_channels`."""
         write(source, out, accumulate)
 
+    def add_forward(self, a: Array, b: Array, out: Array, activation: str = "linear") -> None:
+        """See :meth:`Backend.add_forward`."""
+        np.add(a, b, out=out)
+        if activation != "linear":
+            self.activation_forward(out, out, activation)
+
     def scale_channels_forward(self, x: Array, factors: Array, out: Array) -> None:
         """See :meth:`Backend.scale_channels_forward`."""
         np.multiply(x, factors, out=out)
