@@ -228,6 +228,17 @@ def test_mosaic_brings_objects_of_other_pictures(folder):
             assert [boxes[0, 0] for boxes in truth] == indices
 
 
+def test_samples_name_all_pictures_they_are_made_of(folder):
+    """Each picture has an object of a class of its own, so that the boxes tell where they are from."""
+    options = {"options": NETS["mosaic"], "workers": 0}
+    with Loader(dataset(folder), Augmentation.none(), batch=8, size_at=lambda iteration: (32, 32), **options) as loader:
+        made = list(islice(loader, 12))
+        assert {len(source) for batch in made for source in batch.sources} == {1, 4}
+        for iteration in range(12):
+            _, boxes, source = loader.sample(iteration, 3)
+            assert set(boxes[:, 0]) <= set(source) and loader.again(iteration).sources[3] == source
+
+
 def test_contrastive_gives_both_views_of_an_object_the_same_number(folder):
     ((_, x, truth, indices),) = batches(dataset(folder), 1, batch=8, options=NetOptions(batch=8, contrastive=True))
     assert indices[::2] == indices[1::2]

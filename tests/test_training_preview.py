@@ -52,7 +52,7 @@ def test_boxes_are_where_their_objects_are(tmp_path, monkeypatch):
     page = preview(chosen, 1)
     job = prepare(chosen, lambda line: None)
     with job.loader(lambda problem: None) as loader:
-        _, truth, index = loader.sample(0, 0)
+        _, truth, (index,) = loader.sample(0, 0)
     assert isinstance(job.train_set, Dataset)
     assert np.allclose(truth, job.train_set.boxes(index), atol=1e-6)
     kind, x, y, w, h = truth[0]

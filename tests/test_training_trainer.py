@@ -39,7 +39,7 @@ from tests.tiny_job import write_cfg
 class FakeBatch:
     x: np.ndarray
     truth: Sequence[np.ndarray]
-    indices: Sequence[int]
+    sources: Sequence[Sequence[int]]
 
 
 class Batches:
@@ -52,7 +52,7 @@ class Batches:
     def __iter__(self) -> Iterator[FakeBatch]:
         truth = [np.array([[0, 0.5, 0.5, 0.4, 0.4]], np.float32)] * 4
         while True:
-            yield FakeBatch(np.full((4, 3, self.size, self.size), 0.5, np.float32), truth, [3, 1, 2, 0])
+            yield FakeBatch(np.full((4, 3, self.size, self.size), 0.5, np.float32), truth, [(3,), (1, 2, 1), (2,), (0,)])
 
     def close(self) -> None:
         self.closed = True
@@ -169,8 +169,8 @@ def test_a_loss_that_is_no_number_ends_the_training(
     recorder, batches = Recorder(), Batches()
     pictures = [f"img/{number}.jpg" for number in range(4)]
     trainer = Trainer(network, batches, [recorder], pictures=pictures)
-    # Of the four pictures of the batch, those of the first mini-batch.
-    message = r"iteration 3: the loss is NaN or infinite; the pictures: img/3.jpg, img/1.jpg\. .*learning_rate.*burn_in"
+    # Of the four samples of the batch, those of the first mini-batch; of a mixed one all pictures.
+    message = r"iteration 3: the loss is NaN or infinite; the pictures: img/3.jpg, img/1.jpg \+ img/2.jpg\. .*learning_rate.*burn_in"
     with pytest.raises(TrainingError, match=message):
         trainer.run()
     assert recorder.outcome is Outcome.FAILED
@@ -191,7 +191,7 @@ def test_the_layer_and_the_picture_with_bad_outputs_are_named(network: Network) 
 
     network.layers[1].forward = spoil  # type: ignore[method-assign]
     place = r"the first bad values are in the output of layer 1 \[maxpool\] \(.*tiny.cfg:21\)"
-    with pytest.raises(TrainingError, match=rf"iteration 1: the loss is NaN.*{place}.*pictures: picture 1\."):
+    with pytest.raises(TrainingError, match=rf"iteration 1: the loss is NaN.*{place}.*pictures: picture 1 \+ picture 2\."):
         Trainer(network, Batches()).run()
 
 

@@ -189,7 +189,7 @@ class Batches:
         x, truth = batch(iteration)
         if iteration == self.bad:
             x[2, 1, 3, 3] = np.nan
-        return type("Batch", (), {"x": x, "truth": truth, "indices": [10 * iteration + place for place in range(4)]})
+        return type("Batch", (), {"x": x, "truth": truth, "sources": [(10 * iteration + place,) for place in range(4)]})
 
 
 class Patient(Callback):

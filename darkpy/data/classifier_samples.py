@@ -16,10 +16,10 @@ class ClassifierSamples(Samples):
     are_bytes = False  # blends are made of floats
     augmentation: ClassifierAugmentation  # type: ignore[assignment]  # the loader hands it through
 
-    def make(self, number: int, out: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
+    def make(self, number: int, out: NDArray[np.float32]) -> tuple[NDArray[np.float32], tuple[int, ...]]:
         """Write sample ``number``, counted from the start of the run, to ``out`` (c, h, w).
 
-        Returns its truth (classes,) and the index of its (first) picture.
+        Returns its truth (classes,) and the indices of the pictures it is made of.
         """
         epoch, position = divmod(number, len(self.dataset))
         order = self._order(epoch)
@@ -37,4 +37,4 @@ class ClassifierSamples(Samples):
             indices.append(index)
         truth = blend(kind, pictures, truths, out, rng)
         self.augmentation.maybe_blur(out, rng)
-        return truth, indices[0]
+        return truth, tuple(indices)

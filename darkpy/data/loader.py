@@ -41,7 +41,7 @@ class Batch:
 
     ``x`` is float32 (batch, channels, h, w), values in 0..1; ``truth`` has one float32 (n, 5) per picture, rows
     (class, cx, cy, w, h), relative, or (n, 6) with a number that both views of an object share, where there are two of
-    every picture; ``indices`` says which picture of the data set each sample shows, the first one of a mixed sample.
+    every picture; ``sources`` are the pictures of the data set that each sample is made of, ``indices`` the first ones.
 
     With ``as_bytes`` ``x`` may be uint8, to be divided by 255: the same pictures, channels last in memory.
 
@@ -51,7 +51,12 @@ class Batch:
     iteration: int
     x: NDArray[Any]
     truth: list[NDArray[np.float32]]
-    indices: list[int]
+    sources: list[tuple[int, ...]]
+
+    @property
+    def indices(self) -> list[int]:
+        """The picture, or the first of several, that each sample shows."""
+        return [source[0] for source in self.sources]
 
 
 class Loader:
@@ -146,8 +151,8 @@ class Loader:
                 self._tell(problem)
         return batch
 
-    def sample(self, iteration: int, place: int) -> tuple[NDArray[np.float32], NDArray[np.float32], int]:
-        """The sample at a place of a batch, made apart from batches: pixels (c, h, w), truth, index of the picture."""
+    def sample(self, iteration: int, place: int) -> tuple[NDArray[np.float32], NDArray[np.float32], tuple[int, ...]]:
+        """The sample at a place of a batch, made apart from batches: pixels (c, h, w), truth, what it is made of."""
         pipeline = self._pipeline
         width, height = pipeline.size_at(iteration)
         pixels = np.empty((pipeline.channels, height, width), np.float32)
@@ -156,8 +161,8 @@ class Loader:
     def again(self, iteration: int) -> Batch:
         """The batch of an iteration made anew, in memory of its own, wherever the loader is by now."""
         made = [self.sample(iteration, place) for place in range(self._pipeline.batch)]
-        pixels, truth, indices = (list(column) for column in zip(*made))
-        return Batch(iteration, np.stack(pixels), truth, indices)
+        pixels, truth, sources = (list(column) for column in zip(*made))
+        return Batch(iteration, np.stack(pixels), truth, sources)
 
     def _tell(self, problem: Problem) -> None:
         if problem in self._known:
@@ -210,11 +215,11 @@ class Samples:
         self._problems: list[Problem] = []
         self._told: set[int] = set()
 
-    def make(self, number: int, out: NDArray[Any]) -> tuple[NDArray[np.float32], int]:
+    def make(self, number: int, out: NDArray[Any]) -> tuple[NDArray[np.float32], tuple[int, ...]]:
         """Write sample ``number``, counted from the start of the run, to ``out`` (c, h, w), float32 or uint8.
 
-        Returns its boxes and the index of its picture, the first of them in a mixed sample. The boxes are (n, 5), in a
-        schedule with two views of every picture (n, 6): the last number is the same in both views of an object.
+        Returns its boxes and the indices of the pictures it is made of. The boxes are (n, 5), in a schedule with two
+        views of every picture (n, 6): the last number is the same in both views of an object.
         """
         recipe = self.schedule.recipe(*divmod(number, self.schedule.batch))
         indices, pictures = zip(*(self._numbered(index) for index in recipe.indices))
@@ -222,10 +227,10 @@ class Samples:
         sample, boxes = self.augmentation.combine(pictures, width, height, recipe.chances, recipe.rng)
         if out.dtype == np.uint8:
             np.copyto(out, sample)
-            return boxes, indices[0]
+            return boxes, indices
         for plane, target in zip(cv2.split(sample.transpose(1, 2, 0)), out):
             np.divide(plane, np.float32(255), out=target)
-        return boxes, indices[0]
+        return boxes, indices
 
     def _numbered(self, index: int) -> tuple[int, Picture]:
         """A picture or the next one that can be used: its index, and itself with its boxes, numbered if need be."""
@@ -295,7 +300,7 @@ class _Slot:
     missing: int = 0
     x: NDArray[Any] = field(default_factory=lambda: np.empty(0, np.float32))
     truth: list[NDArray[np.float32]] = field(default_factory=list)
-    indices: list[int] = field(default_factory=list)
+    sources: list[tuple[int, ...]] = field(default_factory=list)
 
     def begin(self, iteration: int, shape: tuple[int, int, int, int], dtype: type[np.generic]) -> None:
         """Make room for a batch (n, c, h, w). Memory is allocated only for a batch larger than all before.
@@ -309,7 +314,7 @@ class _Slot:
         n, c, h, w = shape
         self.x = flat.reshape(n, h, w, c).transpose(0, 3, 1, 2) if dtype is np.uint8 else flat.reshape(shape)
         self.truth = [np.zeros((0, 5), np.float32)] * shape[0]
-        self.indices = [-1] * shape[0]
+        self.sources = [()] * shape[0]
         self.iteration, self.missing = iteration, shape[0]
 
 
@@ -397,7 +402,7 @@ class _Pipeline:
                 self._changed.wait(_WAIT)
             self.waited += time.perf_counter() - began
             self._next_batch = iteration + 1
-        return Batch(iteration, slot.x, slot.truth, slot.indices)
+        return Batch(iteration, slot.x, slot.truth, slot.sources)
 
     def _make_batch(self, slot: _Slot, iteration: int) -> None:
         """Make the batch in the thread of the consumer."""
@@ -450,7 +455,7 @@ class _Pipeline:
         return slot, place, number
 
     def _make_sample(self, slot: _Slot, place: int, number: int) -> None:
-        slot.truth[place], slot.indices[place] = self.samples.make(number, slot.x[place])
+        slot.truth[place], slot.sources[place] = self.samples.make(number, slot.x[place])
         with self._changed:
             slot.missing -= 1
             if slot.missing == 0:

@@ -45,8 +45,8 @@ class Batch(Protocol):
         """One array (n, 5) per picture."""
 
     @property
-    def indices(self) -> Sequence[int]:
-        """Which pictures of the data set they come from."""
+    def sources(self) -> Sequence[Sequence[int]]:
+        """Which pictures of the data set each is made of."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Untold:
 
     update: Update
     record: Record
-    indices: Sequence[int]
+    sources: Sequence[Sequence[int]]
 
 
 class Trainer:
@@ -214,7 +214,7 @@ class Trainer:
             self._waited = time.perf_counter() - began
             update = self._train(batch)
             self._iteration_seconds = self._smoothed(time.perf_counter() - began)
-            self._under_way.append(Untold(update, self._describe(), list(batch.indices)))
+            self._under_way.append(Untold(update, self._describe(), list(batch.sources)))
             for callback in self.callbacks:
                 callback.after_update(self, self.network.iteration)
             self._tell_what_is_known(batch)
@@ -266,7 +266,7 @@ class Trainer:
         Where others came after it, it is done again if its batch can be had again, to find out where it began.
         """
         self._under_way.clear()
-        network, names = self.network, self._names(untold.indices)
+        network, names = self.network, self._names(untold.sources)
         again = getattr(self.batches, "again", None)
         if batch is None and again is not None:
             batch = again(network.iteration)
@@ -310,7 +310,7 @@ class Trainer:
                 self._read(oldest := self._under_way[0], None)
                 self._under_way.popleft()
                 self._tell(oldest.record)
-            raise diverged(network, error, self._names(batch.indices), batch.x) from error
+            raise diverged(network, error, self._names(batch.sources), batch.x) from error
 
     def _smoothed(self, seconds: float) -> float:
         """Running average of the time of an iteration, beginning with the second: the first has much to set up."""
@@ -337,10 +337,13 @@ class Trainer:
             waited=self._waited,
         )
 
-    def _names(self, picked: Sequence[int]) -> list[str]:
-        """What to call these pictures of the data set."""
-        indices = [int(index) for index in picked]
-        return [str(self.pictures[index]) if self.pictures else f"picture {index}" for index in indices]
+    def _names(self, sources: Sequence[Sequence[int]]) -> list[str]:
+        """What to call these samples: the pictures each is made of, with a plus between them."""
+        return [" + ".join(map(self._name, dict.fromkeys(map(int, source)))) for source in sources]
+
+    def _name(self, index: int) -> str:
+        return str(self.pictures[index]) if self.pictures else f"picture {index}"
+
 
 
 def loss_parts(network: Network) -> tuple[float | None, float | None, float | None]:
