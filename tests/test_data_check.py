@@ -113,6 +113,21 @@ def test_the_same_picture_again(folder):
     assert report.splits["train"].bad == {2, 3} and report.splits["val"].bad == {1}
 
 
+def test_the_same_pixels_in_another_file(folder):
+    image = cv2.imread(str(folder / "set/d.png"))
+    cv2.imwrite(str(folder / "set/e.png"), image, [cv2.IMWRITE_PNG_COMPRESSION, 0])
+    cv2.imwrite(str(folder / "set/f.bmp"), image)
+    cv2.imwrite(str(folder / "set/g.bmp"), image.reshape(40, 20, 3))
+    for name in "fg":
+        (folder / f"set/{name}.txt").write_text("0 .5 .5 .5 .5\n")
+    (folder / "train.txt").write_text("set/a.jpg\nset/f.bmp\nset/g.bmp\n")
+    assert (folder / "set/e.png").read_bytes() != (folder / "set/d.png").read_bytes()
+    assert texts(look()) == [
+        f"set/{name}  is the same picture as set/f.bmp, of train: what is learned must not be measured"
+        for name in ("d.png", "e.png")
+    ]
+
+
 def test_a_split_without_any_picture(folder):
     (folder / "val.txt").write_text("gone.png\n")
     report = look()

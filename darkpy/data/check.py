@@ -198,7 +198,7 @@ def check(
 
 @dataclass(frozen=True, eq=False)
 class _Looked:
-    """One picture: what its bytes are (empty if it cannot be read), its objects, and what is wrong with it."""
+    """One picture: what its pixels are (empty if it cannot be read), its objects, and what is wrong with it."""
 
     index: int
     digest: bytes
@@ -212,9 +212,9 @@ def _look(dataset: Dataset, target: Target, index: int) -> _Looked:
     problems: list[Problem] = []
     digest, size = b"", None
     try:
-        rows, columns = read_picture(dataset.pictures[index], target.channels).shape[:2]
-        size = columns, rows
-        digest = hashlib.blake2b(dataset.pictures[index].read_bytes(), digest_size=16).digest()
+        image = read_picture(dataset.pictures[index], target.channels)
+        size = image.shape[1], image.shape[0]
+        digest = _digest(image)
     except DataError as error:
         problems += error.problems
     labels = dataset.labels(index)
@@ -227,6 +227,12 @@ def _look(dataset: Dataset, target: Target, index: int) -> _Looked:
         problems += _overhanging(dataset, index, size)
         small = _too_small(dataset, index, shapes, target)
     return _Looked(index, digest, labels.boxes, shapes, tuple(problems), tuple(small))
+
+
+def _digest(image: NDArray[np.uint8]) -> bytes:
+    """What two pictures have in common only if their pixels are the same, as .png and as .bmp too."""
+    shape = np.array(image.shape[:2], np.uint64).tobytes()
+    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16, salt=shape).digest()
 
 
 def _wrong_size(dataset: Dataset, index: int, size: tuple[int, int] | None) -> list[Problem]:
