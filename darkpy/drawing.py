@@ -235,8 +235,12 @@ def _font(size: int, path: str | None) -> Any:
 
 
 def _bundled_font(name: str = "DejaVuSans-Bold.ttf") -> str:
-    """One of the DejaVu fonts, which come with matplotlib; found without the cost of importing matplotlib."""
+    return str(font_folder() / name)
+
+
+def font_folder() -> Path:
+    """The folder of the DejaVu fonts, which come with matplotlib; found without the cost of importing matplotlib."""
     spec = importlib.util.find_spec("matplotlib")
     if spec is None or spec.origin is None:
         raise OSError("matplotlib, which brings the font of the labels, is not installed")
-    return str(Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf" / name)
+    return Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -214,19 +215,51 @@ def test_formats_of_videos(job: Path) -> None:
         VideoFile(Path("out.gif"), video)
 
 
+class Screen:
+    """A display, as far as OpenCV's windows need one: the keys pressed one after the other, -1 for none."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *keys: int) -> None:
+        self.keys = iter(keys)
+        self.shown: list[np.ndarray] = []
+        self.sizes: list[tuple[int, int]] = []
+        self.visible: float | None = 1.0
+        monkeypatch.setenv("DISPLAY", ":0")
+        monkeypatch.setenv("QT_QPA_FONTDIR", "nowhere")
+        monkeypatch.setattr(cv2, "namedWindow", lambda title, kind: None)
+        monkeypatch.setattr(cv2, "resizeWindow", lambda title, width, height: self.sizes.append((width, height)))
+        monkeypatch.setattr(cv2, "imshow", lambda title, image: self.shown.append(image))
+        monkeypatch.setattr(cv2, "waitKey", self.wait)
+        monkeypatch.setattr(cv2, "getWindowProperty", self.is_visible)
+
+    def wait(self, milliseconds: int) -> int:
+        assert milliseconds > 0  # for ever would be for ever once the window is closed
+        return next(self.keys)
+
+    def is_visible(self, title: str, what: int) -> float:
+        if self.visible is None:
+            raise cv2.error("there is no such window")
+        return self.visible
+
+
 def test_a_window_is_shown_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[np.ndarray] = []
-    keys = iter([-1, ord("q")])
-    monkeypatch.setenv("DISPLAY", ":0")
-    monkeypatch.setattr(cv2, "namedWindow", lambda title, kind: None)
-    monkeypatch.setattr(cv2, "imshow", lambda title, image: shown.append(image))
-    monkeypatch.setattr(cv2, "waitKey", lambda wait: next(keys))
+    screen = Screen(monkeypatch, -1, ord("q"))
     window = Window("darkpy", True)
-    picture = np.zeros((2, 2, 3), np.uint8)
+    picture = np.zeros((2000, 1000, 3), np.uint8)
     assert window.show(picture)
     assert not window.show(picture)
-    assert len(shown) == 2
+    assert len(screen.shown) == 2
+    assert screen.sizes == [(400, 800)]  # once: afterwards it is as large as the user wants it
+    assert any(Path(os.environ["QT_QPA_FONTDIR"]).glob("DejaVuSans*.ttf"))
     assert Window("darkpy", False).show(picture)
+
+
+@pytest.mark.parametrize("visible", [0.0, None])
+def test_a_closed_window_ends_the_show(visible: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen(monkeypatch, -1, ord("a"), -1, -1)
+    window = Window("darkpy", True)
+    assert window.show(np.zeros((2, 2, 3), np.uint8), wait=0)  # until a key is pressed
+    screen.visible = visible
+    assert not window.show(np.zeros((2, 2, 3), np.uint8), wait=0)
 
 
 def test_json_is_written_even_without_pictures(tmp_path: Path) -> None:

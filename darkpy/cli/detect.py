@@ -122,7 +122,7 @@ class Job:
     def say(self, text: str) -> None:
         """Print a line for people; not where standard output is for json."""
         if self.results.wanted.speaks and not self.options.quiet:
-            print(text)  # on a terminal, the bar of the progress makes room for it
+            print(text, flush=True)  # on a terminal, the bar of the progress makes room for it
 
     def look_at(self, chosen: Iterable[tuple[Path, Path]], batch: int, total: int = 0) -> None:
         """Detect on pictures and draw each into its target, ``batch`` at a time, the next ones being decoded meanwhile.

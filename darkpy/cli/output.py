@@ -30,6 +30,7 @@ def print_table(table: Table) -> None:
     # Into a file without the blanks that fill up the last column. On a terminal there may be a bar to stay above, which
     # takes care of what is written to standard output, not of what a console of its own prints.
     sys.stdout.write(text if is_terminal else "".join(f"{line.rstrip()}\n" for line in text.splitlines()))
+    sys.stdout.flush()
 
 
 @contextmanager

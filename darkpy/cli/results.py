@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 STANDARD_OUTPUT = "-"
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".avi": "MJPG", ".mkv": "mp4v"}
+LARGEST = 1280, 800
+"""Pixels of a window at most when it is opened; then it can be made larger."""
+LOOK = 100
+"""Milliseconds after which a window that waits for a key looks whether it has been closed."""
 _UNSAFE = str.maketrans(dict.fromkeys('/\\:*?"<>|', "_"))
 
 
@@ -196,6 +200,7 @@ class Window:
 
     def __init__(self, title: str, wanted: bool) -> None:
         self.title = title
+        self._is_sized = False
         self.is_open = wanted and self._can_open()
         if wanted and not self.is_open:
             click.echo("no window is opened: there is no display here, or OpenCV was built without windows", err=True)
@@ -208,17 +213,46 @@ class Window:
         # Without a display Qt ends the whole program instead of raising an error.
         if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             return False
+        # Qt, which is in OpenCV's packages, comes without the fonts it asks for, and complains of each.
+        if not Path(os.environ.get("QT_QPA_FONTDIR", "")).is_dir():
+            from darkpy.drawing import font_folder
+
+            os.environ["QT_QPA_FONTDIR"] = str(font_folder())
         try:
-            cv2.namedWindow(self.title, cv2.WINDOW_NORMAL)
+            cv2.namedWindow(self.title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
         except cv2.error:
             return False
         return True
 
     def show(self, image: np.ndarray, wait: int = 1) -> bool:
-        """Show a picture for ``wait`` ms, 0 until a key is pressed; whether to go on: Esc and q say no."""
+        """Show a picture for ``wait`` ms, 0 until a key is pressed.
+
+        Returns whether to go on: Esc and q say no, and whoever closes the window.
+        """
         if not self.is_open:
             return True
         import cv2
 
+        if not self._is_sized:
+            self._is_sized = True
+            cv2.resizeWindow(self.title, *_fitting(image.shape[1], image.shape[0]))
         cv2.imshow(self.title, image)
-        return cv2.waitKey(wait) & 0xFF not in (27, ord("q"))
+        key = cv2.waitKey(wait or LOOK)
+        while not wait and key < 0 and self._is_there():
+            key = cv2.waitKey(LOOK)
+        return key & 0xFF not in (27, ord("q")) and self._is_there()
+
+    def _is_there(self) -> bool:
+        """Whether the window has not been closed."""
+        import cv2
+
+        try:
+            return cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) != 0
+        except cv2.error:  # Qt knows nothing of it any more
+            return False
+
+
+def _fitting(width: int, height: int) -> tuple[int, int]:
+    """The size of a picture, or what of its shape fits on most screens."""
+    scale = min(1.0, LARGEST[0] / width, LARGEST[1] / height)
+    return round(scale * width), round(scale * height)
