@@ -178,11 +178,17 @@ template <class T, int SIDE, bool VECTORS> struct Patches : Share<T, SIDE, true>
             for (int i = 0; i < S::COUNT; i++) {
                 Chunk chunk;
                 Digits digits = at;
+                const element* from;
+                if (digits.low + CHUNK <= radix.low) {  // all of one tap
+                    const bool exists = find(corners[i], digits, from);
 #pragma unroll
-                for (int e = 0; e < CHUNK; e++) {
-                    const element* from;
-                    chunk.values[e] = find(corners[i], digits, from) ? *from : rounded<element>(0);
-                    radix.add_one(digits);
+                    for (int e = 0; e < CHUNK; e++) chunk.values[e] = exists ? from[e] : rounded<element>(0);
+                } else {
+#pragma unroll
+                    for (int e = 0; e < CHUNK; e++) {
+                        chunk.values[e] = find(corners[i], digits, from) ? *from : rounded<element>(0);
+                        radix.add_one(digits);
+                    }
                 }
                 *reinterpret_cast<Chunk*>(tile + S::place(S::row(i), S::chunk())) = chunk;
             }
