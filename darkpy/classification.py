@@ -60,7 +60,7 @@ def classify(network: Network, image_bgr: np.ndarray, top: int = 5) -> list[Clas
 
     check_classifier(network)
     pixels = picture_planes(image_bgr, network.channels)
-    network.forward(centre_input(pixels, network.width, network.height))
+    network.run(centre_input(pixels, network.width, network.height))
     return best_classes(network, class_scores(network)[0], top)
 
 
@@ -209,7 +209,7 @@ def _scores_of_sizes(network: Network, readable: Sequence[list[NDArray[np.float3
 def _forward(network: Network, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     # Untrained or broken weights are told by what comes out, not by warnings on the way.
     with np.errstate(all="ignore"):
-        network.forward(pixels)
+        network.run(pixels)
     return class_scores(network)
 
 

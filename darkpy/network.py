@@ -435,15 +435,19 @@ class Network:
         Returns the last layer's output. In training, batch normalisation uses and updates the batch's statistics and
         dropout drops; ``truth`` (see :meth:`train_batch`) may be given here or to :meth:`backward`.
         """
+        self.run(x)
+        if truth is not None:
+            self.loss(truth)
+        return np.asarray(self.backend.to_host(self.output), self.backend.dtype)
+
+    def run(self, x: np.ndarray) -> None:
+        """Do what :meth:`forward` does, and leave the outputs where they are: nobody waits for a device."""
         self._take_pictures(x)
         with self.backend.running():
             if self.training:
                 self._forward()
             else:
                 self.backend.repeated(("forward", self._bound), self._forward)
-        if truth is not None:
-            self.loss(truth)
-        return np.asarray(self.backend.to_host(self.output), self.backend.dtype)
 
     def _take_pictures(self, x: np.ndarray) -> None:
         """What a forward pass needs: its input, arrays for its size, and what time it is."""

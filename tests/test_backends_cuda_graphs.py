@@ -92,6 +92,17 @@ def truth_for(network: Network, number: int) -> Any:
     return rng.uniform(size=(pictures, int(np.prod(network.heads[-1].output_shape or ()))))
 
 
+@pytest.mark.parametrize("precision", ["tf32", "fp16", "bf16"])
+def test_updates_on_tensor_cores(tmp_path: Path, precision: str) -> None:
+    config = read_cfg(write_cfg(tmp_path))
+    network = Network(config, training=True, device="cuda", precision=precision)
+    other = plain(lambda: Network(config, training=True, device="cuda", precision=precision))
+    for number in range(3):
+        assert network.train_batch(*batch(number)) == other.train_batch(*batch(number))
+    assert (values(network) == values(other)).all()
+    assert len(graphs_of(network)) == 1
+
+
 def test_each_size_has_its_graph(tmp_path: Path) -> None:
     network, other = detector(tmp_path, "cuda"), plain(detector, tmp_path, "cuda")
     for size in (64, 32, 64, 32):
@@ -125,6 +136,16 @@ def test_inference(tmp_path: Path) -> None:
         found, expected = (net.forward(x) for net in (network, other))
         assert (found == expected).all()
     assert len(graphs_of(network)) == 2
+
+
+@on_stand_in
+def test_a_forward_pass_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Network(read_cfg(write_cfg(tmp_path)), device="cuda")
+    before = hostcuda.waits()
+    monkeypatch.setenv("HOSTCUDA_BUSY", "1")
+    for number in range(3):
+        network.run(batch(number)[0][:1])
+    assert hostcuda.waits() == before
 
 
 @on_stand_in

@@ -51,7 +51,7 @@ class Network:
         self.options = SimpleNamespace(letter_box=letter_box)
         self.seen_input: np.ndarray | None = None
 
-    def forward(self, x: np.ndarray) -> None:
+    def run(self, x: np.ndarray) -> None:
         self.seen_input = x.copy()
 
 

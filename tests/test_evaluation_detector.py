@@ -41,7 +41,7 @@ class Network:
     def reset_state(self) -> None:
         pass
 
-    def forward(self, x: np.ndarray) -> None:
+    def run(self, x: np.ndarray) -> None:
         assert x.dtype == np.float32
         assert x.shape[1:] == (3, self.height, self.width)
         self.batches.append(len(x))

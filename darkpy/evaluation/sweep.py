@@ -153,7 +153,7 @@ def _look(
         if nms is not None:
             looked = [_suppressed(network, one, nms) for one in looked]
     else:
-        network.forward(np.concatenate(inputs))
+        network.run(np.concatenate(inputs))
         kept = find_kept(network, places, thresh, nms)
         looked = [replace(sample.picture, kept=one) for sample, one in zip(usable, kept)]
     following = iter(looked)
@@ -180,7 +180,7 @@ def _detect(network: Network, pixels: Sequence[NDArray[np.float32]], thresh: flo
 
 
 def _forward(network: Network, inputs: NDArray[np.float32], thresh: float) -> list[Found]:
-    network.forward(inputs)
+    network.run(inputs)
     return [Found(*raw_detections(network, place, thresh)) for place in range(len(inputs))]
 
 
