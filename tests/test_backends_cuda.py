@@ -207,6 +207,18 @@ class TestArrays:
         device.gpu.collect()
         assert device.free_memory() == before or ON_REAL_GPU
 
+    def test_another_thread_may_let_go_of_what_the_host_shares_with_the_device(self, device):
+        """PyCUDA would warn, and never free it."""
+        pinned = device.pinned((10, 10), np.float32)
+        pinned[:] = 7
+        parts = [pinned[2:5, 3], device.gpu.event()]
+        del pinned
+        assert (parts[0] == 7).all()
+        thread = threading.Thread(target=parts.clear)
+        thread.start()
+        thread.join()
+        device.gpu.collect()
+
     def test_out_of_memory_says_how_much_was_wanted(self, device):
         with pytest.raises(OutOfMemory, match=r"4,000,000 MB more are needed, .* raise subdivisions="):
             device.empty((10**12,))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from darkpy.backends.cuda.device import PinnedBlock
 from darkpy.config.cfg import read_cfg
 from darkpy.network import Network
 from darkpy.training import TrainingSettings, train
@@ -63,7 +64,7 @@ class TestPinned:
     ) -> None:
         device: Any = fresh("cuda")._device
         memory = device.picture_memory(1000)
-        assert device._is_pinned(memory[10:50].view(np.float32).reshape(1, 1, 2, 5))
+        assert PinnedBlock.holds(memory[10:50].view(np.float32).reshape(1, 1, 2, 5))
         pinned = memory[: 3 * 16].reshape(1, 4, 4, 3).transpose(0, 3, 1, 2)
         pinned[...] = bytes_of((1, 3, 4, 4))
         monkeypatch.setenv("HOSTCUDA_BUSY", "1")
@@ -86,7 +87,7 @@ class TestPinned:
         pictures = CudaBackend.pictures
 
         def noted(self: Any, x: np.ndarray) -> Any:
-            seen.add((x.dtype.name, self._is_pinned(x)))
+            seen.add((x.dtype.name, PinnedBlock.holds(x)))
             return pictures(self, x)
 
         monkeypatch.setattr(CudaBackend, "pictures", noted)

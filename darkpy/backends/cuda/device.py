@@ -11,6 +11,8 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
+import numpy as np
+
 from darkpy.errors import InputError
 
 INSTALL = "pip install darkpy-detector[cuda]"
@@ -23,8 +25,8 @@ TRACES = ("/dev/nvidiactl", "/proc/driver/nvidia", "/usr/lib/wsl/lib/libcuda.so.
 class Gpu:
     """A device that is open.
 
-    index: as in ``gpu:1``. architecture: as nvcc names it, ``sm_90a``. memory: bytes. context, stream: PyCUDA's; all
-    work is done in the order of the one stream.
+    index: as in ``gpu:1``. architecture: as nvcc names it, ``sm_90a``. memory: bytes. context, stream, copies:
+    PyCUDA's; all work is done in the order of ``stream``, what the host brings meanwhile in that of ``copies``.
     """
 
     index: int
@@ -35,6 +37,7 @@ class Gpu:
     driver_version: int
     context: Any
     stream: Any
+    copies: Any
     _released: deque[Any] = field(default_factory=deque)
     _thread: int = field(default_factory=threading.get_ident)
 
@@ -48,15 +51,28 @@ class Gpu:
         """Whether kernels/tensor_convolution.cuh can be used: with TF32, bfloat16 and asynchronous copies, sm_80."""
         return int("".join(filter(str.isdigit, self.architecture))) >= 80
 
-    def release(self, allocation: Any) -> None:
-        """Give memory back, at once or when :meth:`collect` is called: Python may let go of an array in any thread."""
-        self._released.append(allocation)
+    def release(self, thing: Any) -> None:
+        """Give memory or an event back when :meth:`collect` is called: Python may let go of it in any thread."""
+        self._released.append(thing)
 
     def collect(self) -> None:
         """Free what was released; PyCUDA can do so only in the thread that opened the device."""
         if threading.get_ident() == self._thread:
             while self._released:
                 self._released.pop()
+
+    def pinned(self, nbytes: int) -> np.ndarray:
+        """A vector of bytes, with arbitrary contents, in host memory that the device reads and writes by itself."""
+        import pycuda.driver as driver
+
+        self.collect()
+        return np.asarray(PinnedBlock(self, driver.pagelocked_empty((max(nbytes, 1),), np.uint8)))[:nbytes]
+
+    def event(self) -> Event:
+        """A new event, to be recorded in a stream; it takes no time of its own."""
+        import pycuda.driver as driver
+
+        return Event(self, driver.Event(driver.event_flags.DISABLE_TIMING))
 
 
 class Block:
@@ -71,6 +87,53 @@ class Block:
 
     def __del__(self) -> None:
         self.gpu.release(self.allocation)
+
+
+class PinnedBlock:
+    """What pinned arrays are views of; released as :class:`Block`."""
+
+    def __init__(self, gpu: Gpu, allocation: np.ndarray) -> None:
+        self.gpu = gpu
+        self.allocation = allocation
+        self.__array_interface__ = allocation.__array_interface__
+
+    def __del__(self) -> None:
+        self.gpu.release(self.allocation)
+
+    @staticmethod
+    def holds(array: np.ndarray) -> bool:
+        """Whether an array lies in such memory."""
+        base: Any = array
+        while isinstance(base, np.ndarray):
+            base = base.base
+        return isinstance(base, PinnedBlock)
+
+
+class Event:
+    """A point in the order of a stream's work; released as :class:`Block`."""
+
+    def __init__(self, gpu: Gpu, event: Any) -> None:
+        self.gpu = gpu
+        self.event = event
+
+    def __del__(self) -> None:
+        self.gpu.release(self.event)
+
+    def record(self, stream: Any) -> None:
+        """The point is after what the stream has to do by now."""
+        self.event.record(stream)
+
+    def holds_back(self, stream: Any) -> None:
+        """What the stream is given from now on waits for the point."""
+        stream.wait_for_event(self.event)
+
+    def query(self) -> bool:
+        """Whether the device has come so far."""
+        return bool(self.event.query())
+
+    def synchronize(self) -> None:
+        """Wait until it has."""
+        self.event.synchronize()
 
 
 def why_not(index: int = 0) -> str | None:
@@ -129,4 +192,5 @@ def open_gpu(index: int) -> Gpu:
         driver_version=driver.get_driver_version(),
         context=context,
         stream=driver.Stream(),
+        copies=driver.Stream(),
     )

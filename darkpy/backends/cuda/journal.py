@@ -93,7 +93,7 @@ class LateJournal(Journal):
         self._end = PAGE
         self._entries: list[tuple[np.ndarray, tuple[int, int]]] = []  # the alarm as it was after these pictures
         self._loss_scale: tuple[LossScale, np.ndarray] | None = None  # and its values after this update
-        self._written = backend.event()
+        self._written = backend.gpu.event()
 
     def __del__(self) -> None:
         self._give_back()

@@ -72,7 +72,7 @@ class MemoryOperations(Backend):
         self._capture: Capture | None = None
         self._recorded_memory = RecordedMemory(self.gpu, driver.mem_alloc)
         self._kept_constants: dict[tuple[str, bytes], DeviceArray] = {}
-        self._parcels = Parcels(driver, self.stream)
+        self._parcels = Parcels(driver, self.gpu)
         self.allocations = 0
         self._clock = self.zeros((2,), np.int32)
         self._workspace = self.empty((0,), np.uint8)
@@ -164,16 +164,11 @@ class MemoryOperations(Backend):
 
     def pinned(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
         """A host array that the device reads and writes by itself, with arbitrary contents."""
-        found: np.ndarray = self._driver.pagelocked_empty(tuple(shape), dtype)
-        return found
+        return self.gpu.pinned(math.prod(shape) * np.dtype(dtype).itemsize).view(dtype).reshape(tuple(shape))
 
     def copy_to_pinned(self, array: DeviceArray, target: np.ndarray) -> None:
         """Copy the bytes of an array without gaps, when its turn comes, to the beginning of a pinned one."""
         self._driver.memcpy_dtoh_async(target.view(np.uint8)[: array.nbytes], array.address, self.stream)
-
-    def event(self) -> Any:
-        """A new event of the driver, to be recorded in a stream; it takes no time of its own."""
-        return self._driver.Event(self._driver.event_flags.DISABLE_TIMING)
 
     def free_memory(self) -> int:
         """See :meth:`Backend.free_memory`."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from darkpy.backends.cuda.array import DeviceArray
+from darkpy.backends.cuda.device import PinnedBlock
 from darkpy.backends.cuda.memory import THREADS, MemoryOperations, in_order_as
 
 
@@ -22,7 +22,7 @@ class Berth:
 
     def __init__(self, backend: MemoryOperations) -> None:
         self.memory = backend.empty((0,), np.uint8)
-        self.arrived, self.left = backend.event(), backend.event()
+        self.arrived, self.left = backend.gpu.event(), backend.gpu.event()
 
 
 class PictureOperations(MemoryOperations):
@@ -31,10 +31,6 @@ class PictureOperations(MemoryOperations):
     bytes_preferred = True
     _is_fetching = False
     _input_memory: DeviceArray | None = None
-
-    @cached_property
-    def _second_stream(self) -> Any:
-        return self._driver.Stream()
 
     @cached_property
     def _berths(self) -> list[Berth]:
@@ -48,12 +44,12 @@ class PictureOperations(MemoryOperations):
         berth = self._berths[0]
         if berth.memory.size < host.nbytes:
             berth.memory = self.empty((host.nbytes,), np.uint8)
-        stream = self._second_stream
-        stream.wait_for_event(berth.left)
+        stream = self.gpu.copies
+        berth.left.holds_back(stream)
         self._driver.memcpy_htod_async(berth.memory.address, host, stream)
         berth.arrived.record(stream)
-        self._is_fetching = self._is_pinned(host)  # anything else the driver has copied by now
-        self.stream.wait_for_event(berth.arrived)
+        self._is_fetching = PinnedBlock.holds(host)  # anything else the driver has copied by now
+        berth.arrived.holds_back(self.stream)
         there = berth.memory[: host.nbytes].view(host.dtype)
         if host.dtype == np.uint8:
             self.launch("pictures", "from_bytes", self.blocks_for(out.size), THREADS, there, out, out.size)
@@ -75,12 +71,6 @@ class PictureOperations(MemoryOperations):
         if self._is_fetching and not arrived.query():
             arrived.synchronize()
         self._is_fetching = False
-
-    def _is_pinned(self, host: np.ndarray) -> bool:
-        base: Any = host
-        while isinstance(base, np.ndarray):
-            base = base.base
-        return isinstance(base, self._driver.PagelockedHostAllocation)
 
     def picture_memory(self, nbytes: int) -> np.ndarray:
         """See :meth:`Backend.picture_memory`: pinned."""
