@@ -98,6 +98,12 @@ def test_the_page_compares_with_the_faster_of_pytorchs_ways() -> None:
         Entry(**kernel, who=PEER, seconds=1e-5, shortest=1e-5),
     ]
     text = page(results)
+    half, other = Results(), Results()  # two runs, written to files and shown together
+    half.environment, half.limits, half.entries, other.entries = results.environment, results.limits, results.entries[:2], results.entries[2:]
+    joined = Results()
+    for part in (half, other):
+        joined.add(json.loads(json.dumps(part.as_json())))
+    assert page(joined) == text
     assert "- limits (a guess): memory 2.00 TB/s, tf32 100.0 TFLOP/s" in text
     assert "| a | 8 x 8 | 10 | fp16 | 30.000 | 333 | 5 | 20.000 | 500 | 7 | graph | 1.50 |" in text
     assert "| a | tf32 | forward | 0.060 | 50.00 | 0.030 | 100.00 | 2.00 |" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from gpu_bench.jobs import PRECISIONS, Limits
 
@@ -53,6 +54,15 @@ class Results:
     def as_json(self) -> dict[str, object]:
         """For a file."""
         return asdict(self)
+
+    def add(self, earlier: dict[str, Any]) -> None:
+        """What such a file says."""
+        self.environment |= earlier["environment"]
+        if earlier["limits"]["bandwidth"]:
+            self.limits = Limits(**earlier["limits"])
+        for entry in earlier["entries"]:
+            self.entries.append(Entry(**{**entry, "uses": tuple((name, count) for name, count in entry["uses"])}))
+        self.remarks += [remark for remark in earlier["remarks"] if remark not in self.remarks]
 
 
 TITLE = "# darkpy on a GPU, beside PyTorch\n\nWritten by `scripts/bench_gpu.py`, which explains how.\n"
