@@ -10,6 +10,7 @@ import inspect
 import os
 from collections.abc import Callable, Sequence
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,12 @@ BACKENDS = [*_importable(), _CUDA]
 
 #: The same without the GPU's.
 CPU_BACKENDS = _importable()
+
+#: Precisions of 16 bits, for tests of the GPU's backend.
+SHORT_PRECISIONS: list[Any] = [
+    "fp16",
+    pytest.param("bf16", marks=pytest.mark.skipif(find_spec("ml_dtypes") is None, reason="ml_dtypes is not installed")),
+]
 
 #: For tests of whole published networks, which take too long on the stand-in.
 FAST_BACKENDS = BACKENDS if ON_REAL_GPU else CPU_BACKENDS

@@ -14,7 +14,7 @@ from darkpy.backends.base import ConvolutionGeometry, PoolGeometry
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.precision import activation_dtype
 from darkpy.errors import InputError
-from tests.backends import why_no_gpu
+from tests.backends import SHORT_PRECISIONS, why_no_gpu
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")]
 
@@ -210,7 +210,7 @@ def device(precision: str) -> Any:
     return create("gpu", precision=precision)
 
 
-@pytest.mark.parametrize("precision", ROUNDING)
+@pytest.mark.parametrize("precision", SHORT_PRECISIONS)
 @pytest.mark.parametrize("name", CASES)
 def test_results_are_rounded_once(name, precision):
     program, elements, floats, sliced = CASES[name]
@@ -269,7 +269,7 @@ def assert_rounded(found: np.ndarray, exact: np.ndarray, is_element: bool, preci
     assert (np.abs(found - exact) <= allowed).all(), f"{label}: {found.flat[worst]} for {exact.flat[worst]}"
 
 
-@pytest.mark.parametrize("precision", ROUNDING)
+@pytest.mark.parametrize("precision", SHORT_PRECISIONS)
 def test_numbers_beyond_the_type_are_found(precision):
     backend = device(precision)
     array = backend.zeros((2, 8, 3, 3), backend.activation_dtype)

@@ -131,11 +131,17 @@ def test_every_device_computes_the_same(section, device):
 @pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")
 @every_section
 def test_16_bits_on_the_gpu(section):
-    text = EXAMPLES[section] if section in NO_TRUE_GRADIENT else CONV + EXAMPLES[section]
     if section != "dropout":  # a number drawn in float32 is not that drawn in float64
+        text = EXAMPLES[section] if section in NO_TRUE_GRADIENT else CONV + EXAMPLES[section]
         layer_checks.check_with_16_bits(text, "fp16", time_steps=steps(section))
-    if section in ("convolutional", "batchnorm", "yolo", "lstm"):
-        layer_checks.check_with_16_bits(text, "bf16", time_steps=steps(section))
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")
+@pytest.mark.parametrize("section", ["convolutional", "batchnorm", "yolo", "lstm"])
+def test_the_other_16_bits_on_the_gpu(section):
+    pytest.importorskip("ml_dtypes")
+    layer_checks.check_with_16_bits(CONV + EXAMPLES[section], "bf16", time_steps=steps(section))
 
 
 @every_section

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from darkpy.cli.main import cli
 from darkpy.errors import InputError
 from darkpy.network import Network
 from darkpy.training import Outcome, TrainingResult, TrainingSettings, resume, train
 from darkpy.training.progress import Progress
-from darkpy.training.state import State
+from darkpy.training.state import State, capture, restore
 from darkpy.training.time_limit import TimeLimit
-from tests.backends import why_no_gpu
+from tests.backends import SHORT_PRECISIONS, why_no_gpu
 from tests.tiny_job import write_job
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")]
@@ -48,15 +50,15 @@ def log(run: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in Path(run, "log.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("precision, near", [("fp16", 0.02), ("bf16", 0.04)])
-def test_losses_are_those_of_float32(job: Path, precision: str, near: float) -> None:
+@pytest.mark.parametrize("precision", SHORT_PRECISIONS)
+def test_losses_are_those_of_float32(job: Path, precision: str) -> None:
     cfg = job / "tiny.cfg"
     cfg.write_text(cfg.read_text().replace("burn_in=2", "burn_in=2\nloss_scale=64"))
     run("exact", "fp32")
     run("short", precision)
     exact, found = ([line["loss"] for line in log(name)] for name in ("exact", "short"))
     assert found != exact
-    np.testing.assert_allclose(found, exact, rtol=near)
+    np.testing.assert_allclose(found, exact, rtol={"fp16": 0.02, "bf16": 0.04}[precision])
     assert exact[-1] < 0.9 * exact[0]
 
 
@@ -105,3 +107,42 @@ def test_inference_finds_the_same(job: Path) -> None:
     )
     assert half.dtype == np.float32
     assert 0 < np.abs(half - exact).max() < 0.01
+
+
+def command(*arguments: str) -> str:
+    result = CliRunner().invoke(cli, [*arguments, "--device", "gpu"])
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_the_commands(job: Path) -> None:
+    command("detector", "train", "--amp", "tiny.cfg", "--no-map", "--no-report", "--workers", "0", "--quiet")
+    assert "precision: fp16" in Path("runs/tiny-1/args.yaml").read_text()
+    run("exact", "fp32")
+    final = "exact/final.weights"
+    found = []
+    for given in ((), ("--half",)):
+        command("detect", "tiny.cfg", final, "pictures/0.png", "-thresh", ".005", "--json", "found.json", *given)
+        found.append([box["confidence"] for box in json.loads(Path("found.json").read_text())[0]["objects"]])
+    # Which boxes suppress each other may differ; the surest are the same.
+    assert found[0] != found[1]
+    np.testing.assert_allclose(found[1][:5], found[0][:5], rtol=0.01)
+    assert "mAP" in command("detector", "map", "tiny.cfg", final, "--data", "data/tiny.yaml", "-half", "fp16")
+    assert "training, 2 pictures at a time" in command("net", "time", "tiny.cfg", "--amp", "--training", "--runs", "1")
+    command("net", "features", "pictures/0.png", "tiny.cfg", final, "--layer", "0", "--half")
+    assert Path("features.png").stat().st_size > 0
+
+
+def test_memory_of_recurrent_layers_is_kept_in_float32(tmp_path: Path) -> None:
+    path = tmp_path / "memory.cfg"
+    path.write_text(
+        "[net]\nbatch=2\nwidth=4\nheight=4\nchannels=3\nmax_batches=9\n[lstm]\noutput=3\n[connected]\noutput=2\n[cost]\n"
+    )
+    network = Network.from_cfg(path, training=True, device="gpu", precision="fp16")
+    network.train_batch(np.random.default_rng(0).random((2, 3, 4, 4), np.float32), np.ones((2, 2), np.float32))
+    kept = capture(network)
+    assert kept["0.hidden"].dtype == np.float32
+    assert np.abs(kept["0.hidden"]).min() > 0
+    again = Network.from_cfg(path, training=True, device="gpu", precision="fp16")
+    restore(again, State(seen=2, width=4, height=4, arrays=kept), "state")
+    np.testing.assert_array_equal(capture(again)["0.hidden"], kept["0.hidden"])
