@@ -171,6 +171,14 @@ def test_boxes_that_leave_the_picture(folder):
     ]
 
 
+def test_labels_that_are_nowhere(folder):
+    for path in (folder / "set").glob("*.txt"):
+        path.unlink()
+    report = look()
+    assert len(report.problems) == 6 and report.splits["train"].empty == 3
+    assert texts(report)[-1] == "train and val  none of the pictures has an object: are the labels where they are looked for?"
+
+
 def test_boxes_too_small_for_the_network_are_remarked(folder):
     (folder / "set/a.txt").write_text("0 .5 .5 .5 .5\n\n1 .5 .5 .5 .03\n")
     report = look()

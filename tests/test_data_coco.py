@@ -260,7 +260,7 @@ def test_yaml(folder):
     (folder / "sets" / "x.yaml").write_text(text)
     dataset = open_dataset("sets/x.yaml")
     assert dataset.names == ["dog"] and dataset.boxes(0)[0, 0] == 0
-    with pytest.raises(DataError, match="x.yaml  has no val: the pictures to val with"):
+    with pytest.raises(DataError, match="x.yaml  has no val: the pictures to validate with"):
         open_dataset("sets/x.yaml", "val")
     (folder / "sets" / "x.yaml").write_text("format: coco\npath: ../pictures\n")
     with pytest.raises(DataError, match="has no json file of COCO's form"):

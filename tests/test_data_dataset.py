@@ -96,6 +96,11 @@ def test_paths_from_windows(folder):
         open_dataset("list.txt", names=["x", "y"])
 
 
+def test_a_picture_is_no_list(folder):
+    with pytest.raises(DataError, match=r"a\.png  is no text; a list has the name of a picture in each line"):
+        open_dataset(picture(folder / "a.png"))
+
+
 def test_labels_that_cannot_be_read_name_no_classes(folder):
     picture(folder / "set" / "a.png", "2 .5 .5 .5 .5\n")
     (folder / "set" / "b.txt").write_text("7 .5 .5 .5 .5\n", encoding="utf-16")

@@ -140,6 +140,17 @@ def test_multi_scale_changes_the_size_and_measures_at_the_cfgs(job: Path) -> Non
     assert result.evaluation is not None
 
 
+def test_without_any_object_nothing_is_started(job: Path) -> None:
+    for path in (job / "pictures").glob("*.txt"):
+        path.unlink()
+    with pytest.raises(DataError) as caught:
+        run()
+    first, *_, last = map(str, caught.value.problems)
+    assert len(caught.value.problems) == 4 and "0.png  has no label file" in first
+    assert last == "data/tiny.yaml  none of its 6 pictures has an object to be learned"
+    assert not (job / "runs").exists()
+
+
 def test_broken_pictures_and_labels_are_reported_and_training_goes_on(job: Path) -> None:
     (job / "pictures/0.png").write_bytes(b"no picture")
     (job / "pictures/1.txt").write_text("0 .5 .5 .2 .2\n7 .5 .5 .2 .2\n")

@@ -341,6 +341,9 @@ class _Checker:
         if target.classes is not None and target.classes != len(report.names):
             message = f"has {target.classes} classes, the data set {len(report.names)}"
             self.add([Problem(target.name, message)])
+        if not len(report.shapes):
+            names = " and ".join(report.splits)
+            self.add([Problem(names, "none of the pictures has an object: are the labels where they are looked for?")])
         if target.anchors is not None and len(report.shapes):
             report.coverage = coverage(report.shapes, target.anchors)
         report.remarks += _remarks(report)

@@ -25,6 +25,8 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
         raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
     if is_utf_16(data):
         raise DataError("is text in UTF-16; save it as UTF-8", where=str(path))
+    if b"\0" in data:
+        raise DataError("is no text; a list has the name of a picture in each line", where=str(path))
     lines = data.removeprefix(b"\xef\xbb\xbf").splitlines()
     return [(number, os.fsdecode(line.strip())) for number, line in enumerate(lines, start=1) if line.strip()]
 

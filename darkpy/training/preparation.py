@@ -34,6 +34,9 @@ FLOAT_BYTES = 4
 COUNTED = 20_000
 """Of a data set with more pictures the labels are read as they are needed, not counted before the start."""
 
+REASONS = 3
+"""So many problems are told where a data set turns out to have no objects."""
+
 BATCHES_AHEAD = 3
 """Batches the loader keeps in memory: the one in use and those made ahead."""
 
@@ -65,8 +68,11 @@ class Prepared:
 
     @staticmethod
     def open(data: Path, split: str, names: Sequence[str] | None, notify: Callable[[str], None]) -> Dataset:
-        """The pictures of a split."""
-        return open_dataset(data, split, names, notify=notify)
+        """The pictures of a split; raises DataError if there is nothing to learn from those to train with."""
+        dataset = open_dataset(data, split, names, notify=notify)
+        if split == "train":
+            _require_objects(dataset, str(data))
+        return dataset
 
     @staticmethod
     def check(network: Network, classes: int, data: str) -> None:
@@ -187,6 +193,14 @@ def size_at(network: Network, seed: int) -> Callable[[int], tuple[int, int]]:
 def found_data(data: str | Path) -> Path:
     """A folder as it is; a file here or among those of darkpy."""
     return Path(data) if Path(data).is_dir() else resources.find("data", data)
+
+
+def _require_objects(dataset: Dataset, data: str) -> None:
+    """Raise DataError if no picture has an object, with what is wrong with the first ones."""
+    if any(len(dataset.boxes(index)) for index in range(len(dataset))):
+        return
+    message = f"none of its {text.plural(len(dataset), 'picture')} has an object to be learned"
+    raise DataError(problems=[*dataset.problems[:REASONS], Problem(data, message)])
 
 
 def _open_validation(
