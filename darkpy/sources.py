@@ -132,8 +132,12 @@ class Video:
             advice = "is it connected, and free?" if self.is_live else "is it damaged, or of a kind OpenCV cannot play?"
             raise DataError(f"cannot be opened; {advice}", where=name)
         self._skip = skip
-        self.width = int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH))
-        self.height = int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT))
+        # Not what it says of itself: a stream may not know yet, and a film may be turned.
+        self._first = self._next()
+        if self._first is None:
+            self._capture.release()
+            raise DataError("has no frame that can be read", where=name)
+        self.height, self.width = self._first.shape[:2]
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = (rate if 0 < rate < 1000 else _UNKNOWN_RATE) / (skip + 1)
         count = 0 if self.is_live else max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
@@ -159,7 +163,7 @@ class Video:
             yield frame
 
     def _decode(self) -> None:
-        frame = self._next()
+        frame, self._first = self._first, None
         while frame is not None and not self._stopped.is_set():
             self._hand_over(frame)
             frame = self._next()

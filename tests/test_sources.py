@@ -129,3 +129,38 @@ def test_videos_that_cannot_be_opened(tmp_path: Path) -> None:
         Video(str(tmp_path / "broken.mp4"))
     with pytest.raises(InputError, match="write camera:0"):
         Video("camera:front")
+
+
+class Capture:
+    """A stream that says nothing of itself: frames, 8 x 6, and then no more."""
+
+    frames = 2
+
+    def __init__(self, name: str) -> None:
+        self.left = self.frames
+
+    def isOpened(self) -> bool:  # OpenCV's name
+        return True
+
+    def get(self, what: int) -> float:
+        return 0.0
+
+    def read(self) -> tuple[bool, np.ndarray | None]:
+        self.left -= 1
+        return (True, np.full((6, 8, 3), 20 * self.left, np.uint8)) if self.left >= 0 else (False, None)
+
+    def grab(self) -> bool:
+        return self.read()[0]
+
+    def release(self) -> None:
+        pass
+
+
+def test_a_stream_is_as_large_as_its_first_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "VideoCapture", Capture)
+    with Video("rtsp://camera") as video:
+        assert (video.width, video.height, video.rate, video.frames) == (8, 6, 25, 0)
+        assert numbers(video) == [1, 0]
+    monkeypatch.setattr(Capture, "frames", 0)
+    with pytest.raises(DataError, match="rtsp://camera  has no frame that can be read"):
+        Video("rtsp://camera")
