@@ -242,6 +242,13 @@ def test_normalized_at_inference(monkeypatch, precision, splits, case):
     on_x, on_weights, out = on_device(d, x), on_device(d, weights, dtype=np.float32), of_type(d, exact.shape)
     d.convolution_batchnorm_forward_inference(on_x, on_weights, out, geometry, *floats, "leaky")
     check(d, out, wanted, precision, weights[0].size, rounds=1.01)
+    if case == "first layer":  # another kernel's, and the sum another's
+        return
+    residual = rounded(random(exact.shape, 9), precision)
+    d.convolution_batchnorm_forward_inference(
+        on_x, on_weights, out, geometry, *floats, "leaky", on_device(d, residual), "relu"
+    )
+    check(d, out, np.maximum(wanted + residual, 0), precision, weights[0].size, rounds=1.01)
 
 
 @pytest.mark.parametrize("kernel", ["256x128", "64x64"])

@@ -476,13 +476,21 @@ class Backend(ABC):
         factors: Array,
         shifts: Array,
         activation: str = "linear",
+        residual: Array | None = None,
+        after: str = "linear",
     ) -> None:
         """:meth:`convolution_forward` with the scale and bias of :meth:`fold_batchnorm`.
 
-        factors and shifts (f,) are room for these; a backend that needs none may leave them as they are.
+        With a residual it is :meth:`convolution_residual_forward`. factors and shifts (f,) are room for scale and bias;
+        a backend that needs none may leave them as they are.
         """
         self.fold_batchnorm(scales, biases, rolling_mean, rolling_variance, factors, shifts)
-        self.convolution_forward(x, weights, out, geometry, factors, shifts, activation)
+        if residual is None:
+            self.convolution_forward(x, weights, out, geometry, factors, shifts, activation)
+        else:
+            self.convolution_residual_forward(
+                x, weights, out, residual, geometry, factors, shifts, activation, after
+            )
 
     @abstractmethod
     def fold_batchnorm(

@@ -267,11 +267,9 @@ class Convolutional(Layer):
             self.backend.binarize(self.x, self.signs[:, :, margin : margin + h, margin : margin + w])
 
     def _forward_inference(self) -> None:
-        if self.residual is not None:
-            self._forward_with_residual(*self.residual)
-            return
         backend, activation = self.backend, self.options.activation
         x, weights, geometry = self.operands
+        residual, after = self.residual or (None, "linear")  # what the [shortcut] behind this layer would do
         over_channels = activation in CHANNEL_ACTIVATIONS
         fused = "linear" if over_channels else activation
         if self.options.batch_normalize:
@@ -287,22 +285,17 @@ class Convolutional(Layer):
                 self.folded_scale,
                 self.folded_bias,
                 fused,
+                residual,
+                after,
+            )
+        elif residual is not None:
+            backend.convolution_residual_forward(
+                x, weights, self.activated, residual, geometry, bias=self.biases, activation=fused, after=after
             )
         else:
             backend.convolution_forward(x, weights, self.activated, geometry, bias=self.biases, activation=fused)
         if over_channels:
             backend.activation_forward(self.activated, self.activated, activation)
-
-    def _forward_with_residual(self, residual: Any, after: str) -> None:
-        """And what the [shortcut] behind this layer would do."""
-        backend, (x, weights, geometry) = self.backend, self.operands
-        scale, bias = None, self.biases
-        if self.options.batch_normalize:
-            scale, bias = self.folded_scale, self.folded_bias
-            backend.fold_batchnorm(self.scales, self.biases, self.rolling_mean, self.rolling_variance, scale, bias)
-        backend.convolution_residual_forward(
-            x, weights, self.output, residual, geometry, scale, bias, self.options.activation, after
-        )
 
     def _forward_normalized(self) -> None:
         backend, activation = self.backend, self.options.activation

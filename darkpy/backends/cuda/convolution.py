@@ -124,19 +124,22 @@ class ConvolutionOperations(FirstLayerOperations, TensorConvolutionOperations):
         factors: DeviceArray,
         shifts: DeviceArray,
         activation: str = "linear",
+        residual: DeviceArray | None = None,
+        after: str = "linear",
     ) -> None:
         """See :meth:`Backend.convolution_batchnorm_forward_inference`; on tensor cores by one kernel."""
         statistics = (rolling_mean, rolling_variance)
         precision = self._tensor_precision(x, weights, out, geometry)
         if precision is None:
             super().convolution_batchnorm_forward_inference(
-                x, weights, out, geometry, scales, biases, *statistics, factors, shifts, activation
+                x, weights, out, geometry, scales, biases, *statistics, factors, shifts, activation, residual, after
             )
             return
         numbers = _numbers(x, weights, out, geometry)
         self.tensor_forward(
-            precision, x, weights, out, geometry, numbers, scales, biases, activation, normalization=statistics
-        )
+            precision, x, weights, out, geometry, numbers, scales, biases, activation, residual, after,
+            normalization=statistics,
+        )  # fmt: skip
 
     def _tensor_precision(
         self, x: DeviceArray, weights: DeviceArray, out: DeviceArray, geometry: ConvolutionGeometry
