@@ -264,12 +264,12 @@ class Network:
             layer.is_updated = not layer.frozen and layer.index > last_bn_only
             later = (other.options.stopbackward for other in self.layers[layer.index + 1 :])
             layer.held_until = max((until for until in later if until > 1), default=0)
-        self._backward_order: list[Layer] = []
+        self.backward_order: list[Layer] = []
         self._accumulate: dict[int, list[bool]] = {}
         for layer in reversed(self.layers):
             if layer.index not in arrives or layer.index <= self._stop or layer.options.onlyforward:
                 continue
-            self._backward_order.append(layer)
+            self.backward_order.append(layer)
             accumulate = []
             for source in layer.sources:
                 accumulate.append(source in written)
@@ -277,7 +277,7 @@ class Network:
                     arrives.add(source)
                     written.add(source)
             self._accumulate[layer.index] = accumulate
-        self._with_gradient = {layer.index for layer in self._backward_order}
+        self._with_gradient = {layer.index for layer in self.backward_order}
         self._clipped = [layer for layer in self.layers if layer.options.clip and _has_weights(layer)]
 
     def _check_types(self) -> None:
@@ -298,7 +298,7 @@ class Network:
         """Find out whose memory holds the output and the gradient of each layer, and tell the layers what follows."""
         sharing = share(
             self.layers,
-            self._backward_order if self.training else (),
+            self.backward_order if self.training else (),
             self._accumulate,
             training=self.training,
             step=self.backend.channel_views(batch),
@@ -411,6 +411,11 @@ class Network:
         flat = self._arena[lifetime.offset : lifetime.offset + lifetime.nbytes]
         return flat.view(dtype or self.backend.activation_dtype).reshape(tuple(shape))
 
+    def rebind(self) -> None:
+        """Give all layers their arrays once more, whatever they have been given since."""
+        batch, self._bound = self.batch if self._bound is None else self._bound[0], None
+        self._prepare(batch)
+
     def reset_state(self) -> None:
         """Let recurrent layers forget what they have seen; a new batch or input size does so too."""
         for memory in self.memories().values():
@@ -508,10 +513,10 @@ class Network:
 
     def _backward(self, last: int) -> None:
         """Backward through all layers after ``last``."""
-        for layer in self._backward_order:
+        for layer in self.backward_order:
             if layer.index <= last:
                 break
-            layer.backward(layer.grad_output, *[self._gradient_of(source) for source in layer.sources])
+            layer.backward(layer.grad_output, *[self.gradient_of(source) for source in layer.sources])
 
     def _held_now(self) -> int:
         """The last layer that this update's backward pass leaves out because of ``stopbackward=N``; -1 if none is.
@@ -606,7 +611,8 @@ class Network:
     def _output_of(self, source: int) -> Any:
         return self._input if source == NETWORK_INPUT else self.layers[source].output
 
-    def _gradient_of(self, source: int) -> Any:
+    def gradient_of(self, source: int) -> Any:
+        """Where the gradient of a layer's output is written; None if nobody needs it."""
         return self.layers[source].grad_output if source in self._with_gradient else None
 
     def _checked_input(self, x: np.ndarray) -> Any:

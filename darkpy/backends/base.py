@@ -250,6 +250,13 @@ class Backend(ABC):
         """
         return work()
 
+    def rehearsed(self, work: Iterable[Callable[[], Any]]) -> int:
+        """Bytes of a device's memory that the calls take at most, and give back, beside arrays and workspace.
+
+        Nothing is computed, and the backend is afterwards as before.
+        """
+        return 0
+
     def differs(self, why: str) -> None:
         """What is being done by :meth:`repeated` is other work every time, and cannot be remembered."""
         return

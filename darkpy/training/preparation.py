@@ -18,6 +18,7 @@ from darkpy.data.loader import Loader, default_cache_bytes, multi_scale
 from darkpy.errors import ConfigError, DataError, InputError, OutOfMemory, Problem
 from darkpy.evaluation import evaluate
 from darkpy.network import Network
+from darkpy.rehearsal import scratch_memory
 from darkpy.training import ema, text
 from darkpy.training.callback import Callback, Measured
 from darkpy.training.csv_log import CsvLog
@@ -157,7 +158,8 @@ def prepare(
             config, batch=kind.evaluation_batch, device=settings.device, precision=settings.precision
         )
         measured.names = val_set.names
-    memory = check_memory(network, net_options(config), free, beside=_memory_beside(network, measured))
+    beside = _memory_beside(network, measured) + sum(scratch_memory(built) for built in (network, measured) if built)
+    memory = check_memory(network, net_options(config), free, beside=beside)
     _load_weights(network, settings, notes)
     notes += [str(warning) for warning in network.warnings]
     if settings.freeze:

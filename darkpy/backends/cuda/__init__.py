@@ -17,6 +17,7 @@ from darkpy.backends.cuda.on_host import OnHostOperations
 from darkpy.backends.cuda.optimizers import OptimizerOperations
 from darkpy.backends.cuda.pictures import PictureOperations
 from darkpy.backends.cuda.rearranging import RearrangingOperations
+from darkpy.backends.cuda.rehearsal import RehearsalOperations
 from darkpy.backends.cuda.softmax import SoftmaxOperations
 
 __all__ = ["CudaBackend"]
@@ -33,6 +34,7 @@ class CudaBackend(
     DetectionOperations,
     OnHostOperations,
     PictureOperations,
+    RehearsalOperations,
     GraphOperations,
 ):
     """float32, or pictures of 16 bits (``precision``); pictures lie channels last in memory."""

@@ -70,6 +70,7 @@ class MemoryOperations(Backend):
         self.kernels = kernels_of(index)
         self._pool = None if os.environ.get("DARKPY_CUDA_POOL") == "0" else _pool(index)
         self._capture: Capture | None = None
+        self._rehearses = False
         self._recorded_memory = RecordedMemory(self.gpu, driver.mem_alloc)
         self._kept_constants: dict[tuple[str, bytes], DeviceArray] = {}
         self._parcels = Parcels(driver, self.gpu)
@@ -109,12 +110,12 @@ class MemoryOperations(Backend):
         if key not in self._kept_constants:
             # Nothing has to move for it: what was recorded before stays valid.
             self._kept_constants[key] = self._array(host.shape, dtype, self._driver.mem_alloc)
-            self.copy(host, self._kept_constants[key])
+            self._parcels.send(host, self._kept_constants[key].address)
         return self._kept_constants[key]
 
     def refuse_to_record(self, why: str) -> None:
-        """Raise NotRepeatable if work is being recorded, see :class:`~darkpy.backends.cuda.graphs.GraphOperations`."""
-        if self._capture is not None:
+        """Raise NotRepeatable if work is being recorded or rehearsed: see graphs.py, rehearsal.py."""
+        if self._capture is not None or self._rehearses:
             raise NotRepeatable(why)
 
     def _array(self, shape: Sequence[int], dtype: Any, allocate: Callable[[int], Any]) -> DeviceArray:
@@ -369,6 +370,8 @@ class MemoryOperations(Backend):
         if len(arguments) != len(signature.codes):
             count = len(signature.codes)
             raise KernelError(f"kernel {name} of {file}.cu takes {count} arguments, not {len(arguments)}")
+        if self._rehearses:
+            return
         function = self.kernels.function(file, name, _element_of(signature, arguments, name))
         self.kernels.allow_shared(function, shared)
         values = [_argument(argument, name) for argument in arguments]
