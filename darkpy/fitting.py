@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -249,6 +250,11 @@ def _set_subdivisions(text: CfgText) -> None:
         text.set_net("subdivisions", fewest)
 
 
+def train_command(cfg: str | Path, data: str) -> str:
+    """What to type to train a cfg."""
+    return f"darkpy detector train {quote(str(cfg))} --data {quote(data)}"
+
+
 def _old_header(text: CfgText) -> list[str]:
     """The comments before [net] that say what the network is, without those on its size and how to change it."""
     lines = []
@@ -275,7 +281,7 @@ def _new_header(base: str, wanted: Wanted, blueprint: Blueprint, fit: str) -> li
         f"burn_in is at most {100 * _BURN_IN:.0f} %."
     )
     size = f"{wanted.width} x {wanted.height}"
-    train = f"Train:  darkpy detector train {wanted.path} --data {wanted.data}"
+    train = f"Train:  {train_command(wanted.path, wanted.data)}"
     return [
         f"{len(rows)} layers, {parameters:.2f} M parameters, {operations:.2f} BFLOPs at {size}.",
         "",

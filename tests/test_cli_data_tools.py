@@ -226,6 +226,13 @@ def test_init_writes_a_cfg_that_trains(job: Path) -> None:  # noqa: F811
     assert "max_batches=50" in Path("mine.cfg").read_text()
 
 
+def test_init_tells_a_command_that_can_be_typed(job: Path) -> None:  # noqa: F811
+    (job / "pictures/0.txt").write_text("0 .5 .5 .9 .8\n")
+    result = run("init", "--data", "data/tiny.yaml", "--base", "tiny.cfg", "--size", "32", "--out", "my cells.cfg")
+    command = "darkpy detector train 'my cells.cfg' --data data/tiny.yaml\n"
+    assert f"train:   {command}" in result.stdout and f"# Train:  {command}" in Path("my cells.cfg").read_text()
+
+
 def test_init_finds_a_name_and_a_base(job: Path) -> None:  # noqa: F811
     for number in range(6):
         (job / f"pictures/{number}.txt").write_text(f"0 .5 .5 .{number + 1} .2\n")

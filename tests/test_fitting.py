@@ -140,7 +140,7 @@ def test_the_comments_say_what_it_is(dataset):
     assert "YOLOv4-tiny" in header and "arXiv 2011.08036" in header
     assert "320 x 320" in header and "416" not in header and "COCO" not in header
     assert "for my data.yaml (class 0, class 1, class 2, class 3)" in " ".join(header.replace("\n#", "").split())
-    assert lines[lines.index("[net]") - 2] == "# Train:  darkpy detector train new.cfg --data my data.yaml"
+    assert lines[lines.index("[net]") - 2] == "# Train:  darkpy detector train new.cfg --data 'my data.yaml'"
     assert all(len(line) <= 120 for line in lines)
     assert "# pictures per update, and in how many parts they are computed: more parts need less memory" in lines
 

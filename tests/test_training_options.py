@@ -101,11 +101,11 @@ def test_patience_is_counted_across_interruptions(job: Path, monkeypatch: pytest
 
 
 def test_the_time_limit_stops_and_does_not_begin_an_evaluation(job: Path) -> None:
-    result, printed = run(time_limit=0, every=1)
+    result, printed = run(time_limit=0, every=1, out="my run")
     assert (result.outcome, result.iteration, result.signal) == (Outcome.STOPPED, 1, None)
     assert result.evaluation is None
     assert "stopped at iteration 1 by the time limit of 0:00" in printed
-    assert f"to go on: darkpy detector train --resume {result.folder}" in printed
+    assert "to go on: darkpy detector train --resume 'my run'\n" in printed
     assert status(result.folder)["state"] == "stopped"
     assert status(result.folder)["reason"] == "the time limit of 0:00"
 

@@ -57,7 +57,7 @@ def init(
     """
     from darkpy.cli.output import shown_progress
     from darkpy.data.dataset import open_dataset
-    from darkpy.fitting import Wanted, bases, check_base, fit_cfg
+    from darkpy.fitting import Wanted, bases, check_base, fit_cfg, train_command
 
     class_names = read_class_names(names)
     data = data or _ask("data set", None, lambda answer: open_dataset(answer, "train", class_names, notify=notify))
@@ -76,7 +76,7 @@ def init(
         click.echo(str(message), err=True)
     text.write(path)
     _say_what_is_in(text)
-    click.echo(f"written: {path}\ntrain:   darkpy detector train {path} --data {data}")
+    click.echo(f"written: {path}\ntrain:   {train_command(path, data)}")
 
 
 def is_terminal() -> bool:

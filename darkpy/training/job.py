@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from errno import EACCES
 from hashlib import sha256
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -203,7 +204,7 @@ class Part:
             last = self.folder.weights("last")
             self.progress.message(f"iteration {self.checkpoint.saved:,} is saved, its weights are in {last}")
             if option is not None:
-                command = f"darkpy {self.job.task} train --resume {self.folder.path}{option}"
+                command = f"darkpy {self.job.task} train --resume {quote(str(self.folder.path))}{option}"
                 self.progress.message(f"to go on: {command}")
 
 
