@@ -6,6 +6,7 @@ written down in a table that goes before it (:mod:`darkpy.backends.cuda.plan_tab
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,7 +85,9 @@ def tune(
     """
     network = _network(cfg, batch, training, device, precision)
     backend: Any = network.backend
-    uses = _asked_for(network)
+    pictures, uses = network.batch, _asked_for(network)
+    del network  # its memory is for the arrays of single convolutions
+    gc.collect()
     timer = timer or _device_timer(backend)
     measured: dict[Key, Measured] = {}
     kernels = 0
@@ -100,7 +103,7 @@ def tune(
     path = plan_table.save(backend.gpu, measured)
     return Tuned(
         path=path,
-        batch=network.batch,
+        batch=pictures,
         training=training,
         gpu=backend.gpu.name,
         precision=backend.precision,
