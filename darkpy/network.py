@@ -307,8 +307,9 @@ class Network:
         )
         for layer in self.layers:
             layer.accumulate = sharing.accumulate.get(layer.index, ())
-            layer.in_place = sharing.in_place.get(layer.index, ())
-            layer.gradients_in_place = sharing.gradients_in_place.get(layer.index, ())
+            nowhere = [False] * len(layer.sources)
+            layer.in_place = sharing.in_place.get(layer.index, nowhere)
+            layer.gradients_in_place = sharing.gradients_in_place.get(layer.index, nowhere)
         return sharing
 
     def _lifetimes(self, batch: int, sharing: Sharing) -> dict[tuple[int, str], Lifetime]:
