@@ -194,6 +194,21 @@ def test_labels_without_pictures_are_remarked(folder):
     assert [str(remark) for remark in look().remarks][-1] == "labels without a picture  set/lost.txt"
 
 
+def test_pictures_with_the_same_labels_are_remarked(folder):
+    picture(folder / "set/a.png", None)
+    (folder / "train.txt").write_text(f"set/a.jpg\nset/a.png\nset/b.jpg\n{folder / 'set/b.jpg'}\n")
+    shared = [str(remark) for remark in look().remarks if "in common" in str(remark)]
+    assert shared == ["set/a.png  has its labels in common with set/a.jpg: set/a.txt"]
+
+
+def test_validation_pictures_that_are_the_training_pictures_are_remarked(folder):
+    (folder / "x.yaml").write_text("train: train.txt\nval: train.txt\nnames: [cat, dog]\n")
+    report = look()
+    assert list(report.splits) == ["train"] and report.problems == []
+    told = "train  val has the same pictures: a training measures itself on what it has learned"
+    assert told in map(str, report.remarks)
+
+
 def test_labels_of_pictures_in_a_list_are_not_without_picture(folder):
     np.save(folder / "set/array.npy", np.zeros((20, 40, 3), np.uint8))
     (folder / "set/array.txt").write_text("1 .5 .5 .5 .5\n")

@@ -160,6 +160,8 @@ def open_all(
             continue
         if all(dataset.pictures != other.pictures for other in found.values()):
             found[split] = dataset
+        elif split == "val" and "train" in found:
+            found["train"].notes.append("val has the same pictures: a training measures itself on what it has learned")
     if not found:
         raise DataError("has no pictures to train, val or test with", where=str(source), problems=problems)
     return found, problems
@@ -362,6 +364,7 @@ def _remarks(report: Report) -> list[Problem]:
             share, side = f"{100 * hard / len(part.shapes):.1f} %", f"{_HARD_SIDE:g} x {_HARD_SIDE:g} pixels"
             size = f"{report.target.width}x{report.target.height}"
             remarks.append(Problem(name, f"{share} of the boxes are below {side} at {size}: hard to find"))
+        remarks += _shared_labels(part.dataset)
     lost = _without_picture([part.dataset for part in report.splits.values()])
     if lost:
         remarks.append(Problem("labels without a picture", _some([str(path) for path in lost])))
@@ -372,6 +375,20 @@ def _some(names: Sequence[str]) -> str:
     """The first ones by name, and how many there are beside them."""
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
+
+
+def _shared_labels(dataset: Dataset) -> list[Problem]:
+    """Different pictures with the same label file: a.jpg and a.png."""
+    if dataset.kind == "coco":
+        return []
+    owner: dict[Path, Path] = {}
+    remarks = []
+    for picture in dataset.pictures:
+        labels = annotation_path(picture) if dataset.kind == "voc" else label_path(picture)
+        first = owner.setdefault(labels.absolute(), picture)
+        if first.absolute() != picture.absolute() and labels.is_file():
+            remarks.append(Problem(str(picture), f"has its labels in common with {first}: {labels}"))
+    return remarks
 
 
 def _without_picture(datasets: Sequence[Dataset]) -> list[Path]:
