@@ -140,7 +140,10 @@ class Video:
         self.height, self.width = self._first.shape[:2]
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = (rate if 0 < rate < 1000 else _UNKNOWN_RATE) / (skip + 1)
-        count = 0 if self.is_live else max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        if name.startswith("http") and count:
+            self.is_live = False  # a recording, which waits
+        count = 0 if self.is_live else count
         self.frames = -(-count // (skip + 1))
         self._decoded: queue.Queue[NDArray[np.uint8] | None] = queue.Queue(ahead)
         self._stopped = threading.Event()

@@ -143,7 +143,7 @@ class Capture:
         return True
 
     def get(self, what: int) -> float:
-        return 0.0
+        return float(self.frames) if what == cv2.CAP_PROP_FRAME_COUNT else 0.0
 
     def read(self) -> tuple[bool, np.ndarray | None]:
         self.left -= 1
@@ -161,6 +161,8 @@ def test_a_stream_is_as_large_as_its_first_frame(monkeypatch: pytest.MonkeyPatch
     with Video("rtsp://camera") as video:
         assert (video.width, video.height, video.rate, video.frames) == (8, 6, 25, 0)
         assert numbers(video) == [1, 0]
+    with Video("https://x/y.mp4") as video:  # a recording: no frame of it is left out
+        assert (video.is_live, video.frames) == (False, 2)
     monkeypatch.setattr(Capture, "frames", 0)
     with pytest.raises(DataError, match="rtsp://camera  has no frame that can be read"):
         Video("rtsp://camera")
