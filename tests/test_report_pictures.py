@@ -16,7 +16,7 @@ from darkpy.drawing import class_color
 from darkpy.evaluation import Evaluation, Predictions, Truths, assess
 from darkpy.evaluation.classifier import ClassifierEvaluation
 from darkpy.report import pictures
-from darkpy.report.pictures import worst_classified, worst_detected
+from darkpy.report.pictures import typical_detected, worst_classified, worst_detected
 
 
 def assessed(
@@ -81,6 +81,20 @@ def test_of_as_many_mistakes_the_surer_ones_are_worse(dataset: Dataset) -> None:
     claims = [(0, 0, 0.4, *LEFT), (1, 0, 0.9, *LEFT), (2, 0, 0.6, *LEFT)]
     found = worst_detected(assessed(claims, [(3, 0, *LEFT)], ["cat", "dog"], 4), dataset)
     assert [picture.name for picture in found] == ["1.png", "2.png", "0.png", "3.png"]
+
+
+def test_typical_pictures_are_at_equal_distances(evaluation: Evaluation, dataset: Dataset) -> None:
+    found = typical_detected(evaluation, dataset)
+    assert [(picture.name, picture.mistakes) for picture in found] == [
+        ("0.png", "found 1 of 1"),
+        ("1.png", "found 0 of 0"),  # what is difficult to see need not be found
+        ("2.png", "found 1 of 1, 1 wrong"),
+        ("3.png", "found 0 of 2, 1 wrong"),
+    ]
+    assert [picture.name for picture in typical_detected(evaluation, dataset, most=2)] == ["1.png", "3.png"]
+    [address] = found[2].addresses
+    assert has(decoded(address), class_color(0))
+    assert has(decoded(address), class_color(1))
 
 
 def test_truth_and_detections_are_drawn_beside_each_other(evaluation: Evaluation, dataset: Dataset) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from darkpy.report import curves, tables
 from darkpy.report.facts import Facts, objects_by_class
 from darkpy.report.markup import Markup, element, section
-from darkpy.report.pictures import MARK, BadPicture, worst_classified, worst_detected
+from darkpy.report.pictures import MARK, ShownPicture, typical_detected, worst_classified, worst_detected
 from darkpy.summary import layer_rows
 from darkpy.training import text
 from darkpy.training.callback import Outcome
@@ -44,6 +44,7 @@ def render(facts: Facts) -> str:
         curves.precision(facts),
         tables.classes(facts),
         tables.confusions(facts),
+        _typical(facts),
         _pictures(facts),
         _data(facts),
         _settings(facts),
@@ -151,6 +152,21 @@ def _short_path(path: Any) -> str:
 # Pictures --------------------------------------------------------------------------------------------------------
 
 
+def _typical(facts: Facts) -> Markup | None:
+    if facts.val_set is None or facts.detected is None:
+        return None
+    shown = [_captioned(picture) for picture in typical_detected(facts.detected, facts.val_set)]
+    remark = f"What was found in validation pictures, taken at equal distances. {MARK} stands with what is wrong."
+    parts = element("p", remark, class_="soft"), element("div", shown, class_="gallery large")
+    return section("How it usually goes", *parts) if shown else None
+
+
+def _captioned(picture: ShownPicture) -> Markup:
+    [source] = picture.addresses
+    caption = element("figcaption", element("b", picture.name), " ", _unbroken(picture.mistakes))
+    return element("figure", element("img", src=source, alt=f"{picture.name}: what was found"), caption)
+
+
 def _pictures(facts: Facts) -> Markup | None:
     if facts.val_set is None:
         return None
@@ -169,7 +185,7 @@ def _pictures(facts: Facts) -> Markup | None:
     return section("The worst pictures", element("p", remark, class_="soft"), element("div", shown, class_=kind))
 
 
-def _detected(picture: BadPicture) -> Markup:
+def _detected(picture: ShownPicture) -> Markup:
     images = [
         element("div", element("span", what), element("img", src=source, alt=f"{picture.name}: {what}"))
         for source, what in zip(picture.addresses, ("what there is", "what was found"))
@@ -178,7 +194,7 @@ def _detected(picture: BadPicture) -> Markup:
     return element("figure", element("div", images, class_="pair"), caption)
 
 
-def _classified(picture: BadPicture) -> Markup:
+def _classified(picture: ShownPicture) -> Markup:
     [source] = picture.addresses
     caption = element("figcaption", _unbroken(picture.mistakes))
     return element("figure", element("img", src=source, alt=picture.name), caption)

@@ -1,4 +1,4 @@
-"""The pictures with the worst mistakes, what there is beside what was found."""
+"""The pictures of a report: some as they come, and those with the worst mistakes."""
 
 from __future__ import annotations
 
@@ -26,22 +26,25 @@ MOST_DETECTED = 8
 MOST_CLASSIFIED = 12
 """... and of a classifier, of which each is shown once and smaller."""
 
-SIDES = 480, 240
+MOST_TYPICAL = 6
+"""Pictures that show how it usually goes."""
+
+SIDES = 480, 240, 360
 """The longer side of a picture, in the same order; smaller ones are enlarged, for the labels."""
 
 QUALITY = 82
 BUDGET = 1_500_000
-"""Bytes of all pictures together; those that would go beyond it are left out."""
+"""Bytes of all pictures of one kind together; those that would go beyond it are left out."""
 
 MARK = "✗"
 """Stands with what was missed and with what is wrong."""
 
 
 @dataclass
-class BadPicture:
-    """A picture and what is wrong with what was said of it.
+class ShownPicture:
+    """A picture and what is right or wrong with what was said of it.
 
-    jpegs: the picture with what there is, and of a detector again with what was found.
+    jpegs: the picture; of the worst of a detector that with what there is, and again with what was found.
     """
 
     name: str
@@ -54,7 +57,7 @@ class BadPicture:
         return [f"data:image/jpeg;base64,{b64encode(jpeg).decode('ascii')}" for jpeg in self.jpegs]
 
 
-def worst_detected(evaluation: Evaluation, dataset: Dataset, most: int = MOST_DETECTED) -> list[BadPicture]:
+def worst_detected(evaluation: Evaluation, dataset: Dataset, most: int = MOST_DETECTED) -> list[ShownPicture]:
     """The pictures with the most mistakes at the evaluation's thresholds, the worst first.
 
     A mistake is an object that was missed, or a detection where no object of its class is. Of pictures with as many
@@ -79,15 +82,39 @@ def worst_detected(evaluation: Evaluation, dataset: Dataset, most: int = MOST_DE
     )
 
 
+def typical_detected(evaluation: Evaluation, dataset: Dataset, most: int = MOST_TYPICAL) -> list[ShownPicture]:
+    """Pictures at equal distances in the data set, with what was found: chosen by nobody, so neither good nor bad."""
+    predictions, truths = evaluation.predictions, evaluation.truths
+    right = evaluation.matches.true_positive(predictions.probability, evaluation.iou_thresh)
+    ranked = evaluation.matches.ranked(predictions.probability, evaluation.iou_thresh)
+    shown = ranked[predictions.probability[ranked] > evaluation.thresh]
+    count = min(most, len(dataset))
+    places = [(2 * number + 1) * len(dataset) // (2 * count) for number in range(count)]
+    names = [result.name for result in evaluation.classes]
+
+    def typical(index: int) -> ShownPicture | None:
+        image = _image(dataset, index, SIDES[2])
+        if image is None:
+            return None
+        rows = shown[predictions.picture[shown] == index]
+        objects = int(np.count_nonzero((truths.picture == index) & ~truths.difficult))
+        hits = int(np.count_nonzero(right[rows]))
+        words = f"found {hits} of {objects}" + (f", {len(rows) - hits} wrong" if hits < len(rows) else "")
+        boxes = _found(rows, evaluation, names, right, image)
+        return ShownPicture(dataset.pictures[index].name, words, [_jpeg(draw(image, boxes, probabilities=False))])
+
+    return _within_budget(typical(index) for index in places)
+
+
 def worst_classified(
     evaluation: ClassifierEvaluation, dataset: Dataset, most: int = MOST_CLASSIFIED
-) -> list[BadPicture]:
+) -> list[ShownPicture]:
     """The pictures taken for another class whose own class was thought the least likely, the worst first."""
     guesses = evaluation.guesses[:, 0]
     wrong = np.flatnonzero(guesses != evaluation.class_ids)
     order = wrong[np.argsort(np.nan_to_num(evaluation.expectation[wrong], nan=-1.0), kind="stable")]
 
-    def classified(row: int) -> BadPicture | None:
+    def classified(row: int) -> ShownPicture | None:
         index, guess = int(evaluation.indices[row]), int(guesses[row])
         image = _image(dataset, index, SIDES[1])
         if image is None:
@@ -96,13 +123,13 @@ def worst_classified(
         if guess >= 0:
             taken = f"taken for {evaluation.names[guess]}, {100 * evaluation.confidence[row]:.0f} %"
         words = f"{evaluation.names[int(evaluation.class_ids[row])]}, {taken}"
-        return BadPicture(dataset.pictures[index].name, words, [_jpeg(image)])
+        return ShownPicture(dataset.pictures[index].name, words, [_jpeg(image)])
 
     return _within_budget(classified(row) for row in order[:most].tolist())
 
 
-def _within_budget(pictures: Iterator[BadPicture | None]) -> list[BadPicture]:
-    kept: list[BadPicture] = []
+def _within_budget(pictures: Iterator[ShownPicture | None]) -> list[ShownPicture]:
+    kept: list[ShownPicture] = []
     left = BUDGET
     for picture in pictures:
         if picture is not None:
@@ -121,14 +148,14 @@ def _detected(
     shown: NDArray[np.intp],
     right: NDArray[np.bool_],
     missed: NDArray[np.bool_],
-) -> BadPicture | None:
+) -> ShownPicture | None:
     """One picture, or None if it cannot be read any more."""
     image = _image(dataset, index, SIDES[0])
     if image is None:
         return None
     predictions, truths = evaluation.predictions, evaluation.truths
     height, width = image.shape[:2]
-    there, found = [], []
+    there = []
     lost: Counter[str] = Counter()
     false: dict[str, list[float]] = {}
     for row in np.flatnonzero(truths.picture == index).tolist():
@@ -137,15 +164,30 @@ def _detected(
         there.append(_boxed(class_id, words, 1.0, truths.box[row], width, height))
         if missed[row]:
             lost[names[class_id]] += 1
-    for row in shown[predictions.picture[shown] == index].tolist():
-        class_id, probability = int(predictions.class_id[row]), float(predictions.probability[row])
-        words = f"{names[class_id]} {100 * probability:.0f} %"
-        if not right[row]:
-            false.setdefault(names[class_id], []).append(probability)
-        words = words if right[row] else f"{MARK} {words}"
-        found.append(_boxed(class_id, words, probability, predictions.box[row], width, height))
+    rows = shown[predictions.picture[shown] == index]
+    for row in rows[~right[rows]].tolist():
+        false.setdefault(names[int(predictions.class_id[row])], []).append(float(predictions.probability[row]))
+    found = _found(rows, evaluation, names, right, image)
     jpegs = [_jpeg(draw(image, boxes, probabilities=False)) for boxes in (there, found)]
-    return BadPicture(dataset.pictures[index].name, _in_words(lost, false), jpegs)
+    return ShownPicture(dataset.pictures[index].name, _in_words(lost, false), jpegs)
+
+
+def _found(
+    rows: NDArray[np.intp],
+    evaluation: Evaluation,
+    names: Sequence[str],
+    right: NDArray[np.bool_],
+    image: NDArray[np.uint8],
+) -> list[Detection]:
+    """Detections, those that are wrong with a mark."""
+    predictions = evaluation.predictions
+    height, width = image.shape[:2]
+    found = []
+    for row in rows.tolist():
+        class_id, probability = int(predictions.class_id[row]), float(predictions.probability[row])
+        words = f"{'' if right[row] else f'{MARK} '}{names[class_id]} {100 * probability:.0f} %"
+        found.append(_boxed(class_id, words, probability, predictions.box[row], width, height))
+    return found
 
 
 def _in_words(lost: Counter[str], false: dict[str, list[float]]) -> str:
