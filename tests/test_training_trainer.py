@@ -156,6 +156,35 @@ def test_records_have_rate_size_and_speed(network: Network) -> None:
     assert 0 < last.waited < last.seconds
 
 
+def test_time_for_which_a_device_is_waited_counts(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten seconds for every update that is waited for, on a clock of its own; evaluating does not count."""
+    now = [0.0]
+    monkeypatch.setattr("darkpy.training.trainer.time", SimpleNamespace(perf_counter=lambda: now[0]))
+    start = network.start_update
+
+    class Slow:
+        is_known = False
+
+        def __init__(self, *arguments: Any) -> None:
+            self.update = start(*arguments)
+
+        def wait(self) -> None:
+            now[0] += 0 if self.is_known else 10
+            self.is_known = True
+
+        def read(self) -> float:
+            return self.update.read()
+
+    class Evaluate(Callback):
+        def after_iteration(self, trainer: Trainer, record: Record) -> None:
+            now[0] += 1000
+
+    monkeypatch.setattr(network, "start_update", Slow)
+    recorder = Recorder()
+    Trainer(network, Batches(), [Evaluate(), recorder]).run()
+    assert [record.seconds_per_iteration for record in recorder.records] == pytest.approx([10] * 6)
+
+
 def test_the_network_takes_the_size_of_the_batches(network: Network) -> None:
     Trainer(network, Batches(size=64)).run()
     assert (network.width, network.height) == (64, 64)

@@ -213,23 +213,29 @@ class Trainer:
         for batch in self.batches:
             self._waited = time.perf_counter() - began
             update = self._train(batch)
-            self._iteration_seconds = self._smoothed(time.perf_counter() - began)
-            self._under_way.append(Untold(update, self._describe(), list(batch.sources)))
             for callback in self.callbacks:
                 callback.after_update(self, self.network.iteration)
-            self._tell_what_is_known(batch)
-            self.network.backend.pictures_taken()  # the next batch may be written over them
+            at_once = self._is_due()
+            self._wait(update, at_once)
+            self._iteration_seconds = self._smoothed(time.perf_counter() - began)
+            self._under_way.append(Untold(update, self._describe(), list(batch.sources)))
+            self._tell_what_is_known(batch, at_once)
             ended = self._ended()
             if ended is not None:
                 return ended
             began = time.perf_counter()
         raise TrainingError("the batches came to an end before the training")
 
-    def _tell_what_is_known(self, batch: Batch) -> None:
-        """Tell of all iterations whose loss is known, or of all there are if that cannot wait."""
-        at_once = self._is_due()
-        if len(self._under_way) >= AHEAD:
+    def _wait(self, update: Update, at_once: bool) -> None:
+        """Wait for the last update, or for an older one if too many are under way; and until the batch is taken up."""
+        if at_once:
+            update.wait()
+        elif len(self._under_way) >= AHEAD - 1:
             self._under_way[AHEAD // 2 - 1].update.wait()
+        self.network.backend.pictures_taken()  # the next batch may be written over them
+
+    def _tell_what_is_known(self, batch: Batch, at_once: bool) -> None:
+        """Tell of all iterations whose loss is known, or of all there are if that cannot wait."""
         while self._under_way:
             oldest = self._under_way[0]
             if not (at_once or oldest.update.is_known):
