@@ -68,3 +68,38 @@ def test_the_loss_teaches_a_network(name):
         costs.append(cost.item())
     assert np.isfinite(costs).all()
     assert costs[-1] < costs[0] / 2
+
+
+def test_folding_batch_normalisation_changes_nothing():
+    torch.manual_seed(0)
+    peer = Peer(at(64, ROOT / "cfg" / "yolov4-tiny.cfg"))
+    for module in peer.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+    peer.eval()
+    pictures = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        before = peer(pictures)
+        peer.fold()
+        after = peer(pictures)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in peer.modules())
+    for a, b in zip(before, after):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_the_benchmark_s_side_of_pytorch():
+    """On the CPU: every job gives a time, or a reason; graphs are for GPUs."""
+    from gpu_bench.jobs import KernelJob, NetworkJob, Subject, convolutions
+    from gpu_bench.torch_side import TorchSide
+
+    side = TorchSide("cpu", True)
+    subject = Subject("yolov4-tiny", ROOT / "cfg" / "yolov4-tiny.cfg", 32)
+    for training in (False, True):
+        found = side.network(NetworkJob(subject, training, (2,), "fp32", 0.0), "eager")
+        assert found[2].seconds > 0
+        refused = side.network(NetworkJob(subject, training, (2,), "fp32", 0.0), "graph")
+        assert refused == {2: "there are no CUDA graphs without a GPU"}
+    c = convolutions([subject], 1)[0]
+    assert all(side.kernel(KernelJob(c, name, "fp32", 0.0, 0)) > 0 for name in c.passes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -42,7 +43,7 @@ class DarkpySide:
         memory = f"{gpu.memory / 1e9:.0f} GB, {gpu.multiprocessors} multiprocessors"
         return {
             "GPU": f"{gpu.name}, {gpu.architecture}, {memory}",
-            "driver": f"CUDA {gpu.driver}",
+            "driver": driver_version(gpu),
             "nvcc": compiler.version or compiler.problem,
             "darkpy": __version__,
         }
@@ -99,6 +100,22 @@ class DarkpySide:
         c = job.convolution
         calls = [convolution_call(backend, job) for _ in range(timing.copies_for(c.bytes(job.precision), job.l2))]
         return kernel_seconds(self.clock, calls, job.seconds)
+
+
+def driver_version(gpu: Any) -> str:
+    """NVIDIA's number for it where nvidia-smi tells, and the newest CUDA it runs."""
+    query = [
+        "nvidia-smi",
+        f"--id={gpu.index}",
+        "--query-gpu=driver_version,clocks.max.sm,power.limit",
+        "--format=csv,noheader",
+    ]
+    try:
+        told = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+        number, clock, power = told.split(", ")
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return f"CUDA {gpu.driver}"
+    return f"{number}, CUDA {gpu.driver}; at most {clock}, {power}"
 
 
 def build(job: NetworkJob, batch: int, device: str) -> Network:

@@ -171,7 +171,8 @@ def kernels(results: Results) -> str:
     text = (
         "## Convolutions one by one\n\nChannels x height x width of the input, kernel/stride, filters. Medians between "
         "events, calls queued behind other work, on arrays that outgrow the cache. Share: of what the limits above "
-        "allow, the larger of operations / rate and bytes / bandwidth.\n\n<details><summary>The table</summary>\n"
+        "allow, the larger of operations / rate and bytes / bandwidth. Gradients of weights are float32 in darkpy, of "
+        "the arrays' type in PyTorch.\n\n<details><summary>The table</summary>\n"
     )
     columns = [
         "convolution",
