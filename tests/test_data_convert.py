@@ -178,6 +178,8 @@ def test_pictures_with_many_channels(folder):
     for form in FORMS:
         convert(open_splits("list.txt"), form, form)
         assert [path.name for path in open_dataset(f"{form}/data.yaml").pictures] == ["0.npy", "1.png"]
+    depths = [Path(f"voc/Annotations/{name}.xml").read_text() for name in "01"]
+    assert "<depth>6</depth>" in depths[0] and "<depth>3</depth>" in depths[1]
 
 
 def test_what_cannot_be_taken_over_is_named(folder):

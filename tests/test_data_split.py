@@ -163,5 +163,5 @@ def test_splits_are_pooled_without_repeating_pictures(folder):
     assert [path.name for path in whole.pictures] == ["a.png", "b.png", "c.png"] and len(whole.boxes(2)) == 1
     write(folder / "c" / "train.json", [image(1, "../a.png")], [])
     write(folder / "c" / "val.json", [image(1, "../b.png")], [])
-    with pytest.raises(DataError, match="has several json files"):
+    with pytest.raises(DataError, match="c  has several json files; name the one to divide: c/train.json, c/val.json"):
         pooled(list(open_splits("c").values()))

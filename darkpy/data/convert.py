@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from darkpy.data.coco import CocoDataset, Originals, category_numbers, image_numbers, to_pixels, write_json
 from darkpy.data.dataset import Dataset, Labels
 from darkpy.data.lists import write_description
-from darkpy.data.pictures import picture_size
+from darkpy.data.pictures import picture_shape
 from darkpy.data.workers import in_background, thread_count
 from darkpy.errors import DataError, InputError, Problem, suggestion
 from darkpy.files import atomic_write
@@ -119,11 +119,12 @@ def _write(
 
 @dataclass(frozen=True, eq=False)
 class _Item:
-    """A picture that can be used: its place in the data set, its size, and its labels."""
+    """A picture that can be used: its place in the data set, its size and channels, and its labels."""
 
     index: int
     width: int
     height: int
+    channels: int
     labels: Labels
 
     def pixels(self) -> NDArray[np.float64]:
@@ -135,10 +136,10 @@ class _Item:
 
 def _load(dataset: Dataset, index: int) -> _Item | Problem:
     try:
-        width, height = picture_size(dataset.pictures[index])
+        height, width, channels = picture_shape(dataset.pictures[index])
     except DataError as error:
         return error.problems[0]
-    return _Item(index, width, height, dataset.labels(index))
+    return _Item(index, width, height, channels, dataset.labels(index))
 
 
 class _Writer:
@@ -263,7 +264,7 @@ class _VocWriter(_Writer):
     def _annotation(self, item: _Item, name: str) -> Iterator[str]:
         yield "<annotation>"
         yield f"  <folder>JPEGImages</folder>\n  <filename>{escape(name)}</filename>"
-        depth = "    <depth>3</depth>"
+        depth = f"    <depth>{item.channels}</depth>"
         yield f"  <size>\n    <width>{item.width}</width>\n    <height>{item.height}</height>\n{depth}\n  </size>"
         for row, (left, top, width, height) in enumerate(item.pixels().tolist()):
             # The first and the last column inside, counted from 1 (VOC development kit).

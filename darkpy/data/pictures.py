@@ -47,7 +47,13 @@ def read_picture(path: str | Path, channels: int = 3) -> NDArray[np.uint8]:
 
 
 def picture_size(path: str | Path) -> tuple[int, int]:
-    """Width and height of a picture with any number of channels; it is decoded, so damage is found.
+    """Width and height of a picture with any number of channels; raises as :func:`picture_shape`."""
+    height, width, _ = picture_shape(path)
+    return width, height
+
+
+def picture_shape(path: str | Path) -> tuple[int, int, int]:
+    """Height, width and channels of a picture as the file has them; it is decoded, so damage is found.
 
     Raises:
         DataError: as :func:`read_picture`.
@@ -57,7 +63,7 @@ def picture_size(path: str | Path) -> tuple[int, int]:
     image = _load_array(path, data) if is_array else _decode(path, data, cv2.IMREAD_UNCHANGED)
     height, width, channels = image.shape
     _eight_bits(image[:1, :1], channels, path)
-    return width, height
+    return height, width, channels
 
 
 def _decode(path: str | Path, data: NDArray[np.uint8], flags: int) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from darkpy.data.coco import CocoDataset
 from darkpy.data.dataset import Dataset
 from darkpy.data.workers import SPLIT, generator
 from darkpy.errors import DataError, InputError
@@ -91,9 +92,10 @@ def pooled(datasets: Sequence[Dataset]) -> Dataset:
     """
     if len(datasets) == 1:
         return datasets[0]
-    if datasets[0].kind == "coco":
-        raise DataError("has several json files; divide one of them", where=datasets[0].name)
     first = datasets[0]
+    files = [str(dataset.path) for dataset in datasets if isinstance(dataset, CocoDataset)]
+    if files:
+        raise DataError(f"has several json files; name the one to divide: {', '.join(files)}", where=first.name)
     pictures = list(dict.fromkeys(picture for dataset in datasets for picture in dataset.pictures))
     difficult = {
         dataset.pictures[index]: labels
