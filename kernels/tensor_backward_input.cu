@@ -75,7 +75,7 @@ __device__ __forceinline__ void backward_input(const element* grad_out, const el
 
     using L = Lanes<T, CHUNK>;
     const int n = first_n + L::column(), count = s.channels - n, channel = group * s.channels + n;
-    emit_rows<T, L>(sums, shared, [&](int row, float(&values)[CHUNK]) {
+    emit_rows<T, L>(sums, shared, [&](int row, Values<CHUNK>& values) {
         const int m = first_m + row;
         if (m >= pixels || count <= 0) return;
         const int line = m / across.pixels, picture = line / down.pixels;
@@ -89,7 +89,7 @@ __device__ __forceinline__ void backward_input(const element* grad_out, const el
         }
         element* target = grad_x + pixel * s.x_stride + channel;
         if (accumulate) {
-            float before[CHUNK];
+            Values<CHUNK> before;
             read_row(before, target, count, vectors & GRAD_X_VECTORS);
 #pragma unroll
             for (int e = 0; e < CHUNK; e++) values[e] += before[e];

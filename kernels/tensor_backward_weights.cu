@@ -42,12 +42,12 @@ __device__ __forceinline__ void backward_weights(const element* x, const element
     using L = Lanes<T, 4>;
     const int n = first_n + L::column(), count = depth - n;
     float* mine = target + ((long long)split * groups + group) * s.filters * depth + n;
-    emit_rows<T, L>(sums, shared, [&](int row, float(&values)[4]) {
+    emit_rows<T, L>(sums, shared, [&](int row, Values<4>& values) {
         const int m = first_m + row;
         if (m >= s.filters || count <= 0) return;
         float* place = mine + (long long)m * depth;
         if (splits == 1) {
-            float before[4];
+            Values<4> before;
             read_row(before, place, count, vectors & WEIGHTS_VECTORS);
 #pragma unroll
             for (int e = 0; e < 4; e++) values[e] += before[e];

@@ -504,10 +504,10 @@ template <class T, class L, class Emit> __device__ __forceinline__ void emit_row
             *reinterpret_cast<float2*>(staging + (g + 8) * T::LINE + j * 8 + t * 2) = make_float2(sums[i][j][2], sums[i][j][3]);
         }
         __syncwarp();
-#pragma unroll
+#pragma unroll 2  // what is done with a row is long
         for (int pass = 0; pass < 16 / L::ROWS; pass++) {
             const int row = L::row() + pass * L::ROWS;
-            float values[L::WIDTH];
+            Values<L::WIDTH> values;
 #pragma unroll
             for (int e = 0; e < L::WIDTH; e += 4) {
                 const auto four = load(staging + row * T::LINE + threadIdx.x % L::ACROSS * L::WIDTH + e, Width<4>());
@@ -520,7 +520,7 @@ template <class T, class L, class Emit> __device__ __forceinline__ void emit_row
 
 // Neighbours in a row of which `count` exist, from and to memory.
 template <class Number, int WIDTH>
-__device__ __forceinline__ void read_row(float (&values)[WIDTH], const Number* from, int count, bool vectors) {
+__device__ __forceinline__ void read_row(Values<WIDTH>& values, const Number* from, int count, bool vectors) {
     if (vectors && count >= WIDTH) {
         struct alignas(sizeof(Number) * WIDTH > 16 ? 16 : sizeof(Number) * WIDTH) Group {
             Number v[WIDTH];
@@ -535,7 +535,7 @@ __device__ __forceinline__ void read_row(float (&values)[WIDTH], const Number* f
 }
 
 template <class Number, int WIDTH>
-__device__ __forceinline__ void write_row(Number* to, const float (&values)[WIDTH], int count, bool vectors) {
+__device__ __forceinline__ void write_row(Number* to, const Values<WIDTH>& values, int count, bool vectors) {
     if (vectors && count >= WIDTH) {
         struct alignas(sizeof(Number) * WIDTH > 16 ? 16 : sizeof(Number) * WIDTH) Group {
             Number v[WIDTH];

@@ -42,14 +42,30 @@ __device__ __forceinline__ Line line_of(const Epilogue& last, long long filter) 
 
 #if defined(HOSTCUDA) || __CUDA_ARCH__ >= 800
 
-// Called, not copied, for each of a thread's results: most of its twenty cases are not taken.
-__device__ __noinline__ float activate_rarely(int kind, float value) { return activate(kind, value); }
+template <int KIND> __device__ __forceinline__ Values<CHUNK> activate_each(Values<CHUNK> values) {
+#pragma unroll
+    for (int e = 0; e < CHUNK; e++) values[e] = activate(KIND, values[e]);
+    return values;
+}
 
-__device__ __forceinline__ float activate_result(int kind, float value) {
-    if (kind == LINEAR) return value;
-    if (kind == LEAKY) return value > 0 ? value : 0.1f * value;
-    if (kind == RELU) return value < 0 ? 0 : value;
-    return activate_rarely(kind, value);
+// Called, not copied, for every 16 bytes of results: most of its cases are not taken. Values come and go in registers. For
+// the activations that detectors have, the case is looked up once for all of them.
+__device__ __noinline__ Values<CHUNK> activate_all(int kind, Values<CHUNK> values) {
+    switch (kind) {
+        case LEAKY: return activate_each<LEAKY>(values);
+        case LOGISTIC: return activate_each<LOGISTIC>(values);
+        case MISH: return activate_each<MISH>(values);
+        case RELU: return activate_each<RELU>(values);
+        case SWISH: return activate_each<SWISH>(values);
+    }
+#pragma unroll 1
+    for (int e = 0; e < CHUNK; e++) {  // registers have no index: the values go round
+        const float result = activate(kind, values[0]);
+#pragma unroll
+        for (int i = 0; i < CHUNK - 1; i++) values[i] = values[i + 1];
+        values[CHUNK - 1] = result;
+    }
+    return values;
 }
 
 // Mean, and sum of the squared distances to it, of a column's results so far, added up about the first of them.
@@ -57,7 +73,7 @@ template <int WIDTH> struct Statistics {
     int count = 0;
     float shift[WIDTH], sum[WIDTH], squares[WIDTH];
 
-    __device__ __forceinline__ void add(const float (&values)[WIDTH]) {
+    __device__ __forceinline__ void add(const Values<WIDTH>& values) {
 #pragma unroll
         for (int e = 0; e < WIDTH; e++) {
             if (count == 0) shift[e] = values[e], sum[e] = squares[e] = 0;
@@ -136,7 +152,7 @@ __device__ __forceinline__ void forward(const element* x, const element* weights
     const int n = first_n + L::column(), count = s.filters - n, channel = first_filter + n;
     if (shares) {
         const int channels = groups * s.filters;
-        emit_rows<T, L>(sums, shared, [&](int row, float(&values)[CHUNK]) {
+        emit_rows<T, L>(sums, shared, [&](int row, Values<CHUNK>& values) {
             const long long m = first_m + row;
             if (m < positions) write_row(shares + (split * (long long)positions + m) * channels + channel, values, count, false);
         });
@@ -146,16 +162,18 @@ __device__ __forceinline__ void forward(const element* x, const element* weights
 #pragma unroll
     for (int e = 0; e < CHUNK; e++) lines[e] = e < count ? line_of(last, channel + e) : Line{1, 0};
     Statistics<CHUNK> lane_sums;
-    emit_rows<T, L>(sums, shared, [&](int row, float(&values)[CHUNK]) {
+    emit_rows<T, L>(sums, shared, [&](int row, Values<CHUNK>& values) {
         const int m = first_m + row;
         if (m >= positions || count <= 0) return;
 #pragma unroll
-        for (int e = 0; e < CHUNK; e++) values[e] = activate_result(last.kind, values[e] * lines[e].factor + lines[e].bias);
+        for (int e = 0; e < CHUNK; e++) values[e] = values[e] * lines[e].factor + lines[e].bias;
+        if (last.kind != LINEAR) values = activate_all(last.kind, values);
         if (last.residual) {
-            float residual[CHUNK];
+            Values<CHUNK> residual;
             read_row(residual, last.residual + m * last.residual_stride + channel, count, vectors & RESIDUAL_VECTORS);
 #pragma unroll
-            for (int e = 0; e < CHUNK; e++) values[e] = activate_result(last.after, values[e] + residual[e]);
+            for (int e = 0; e < CHUNK; e++) values[e] += residual[e];
+            if (last.after != LINEAR) values = activate_all(last.after, values);
         }
         if (statistics) {
 #pragma unroll
