@@ -72,13 +72,12 @@ def detect_all(
     letter_box: bool = False,
 ) -> list[list[Detection]]:
     """Find objects in several pictures, of any sizes, with one forward pass; otherwise as :func:`detect`."""
-    from darkpy.data.pictures import Placement, network_input
+    from darkpy.data.pictures import Placement
 
     check_detector(network)
     letter_box = letter_box or network.options.letter_box
     planes = [picture_planes(image, network.channels) for image in images_bgr]
-    inputs = [network_input(pixels, network.width, network.height, letter_box) for pixels in planes]
-    network.run(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
+    network.look_at(planes, letter_box)
     sizes = [(pixels.shape[1], pixels.shape[0]) for pixels in planes]
     places = [Placement.fit(*size, network.width, network.height, letter_box) for size in sizes]
     kept = find_kept(network, places, thresh, nms)

@@ -449,6 +449,31 @@ class Network:
     def run(self, x: np.ndarray) -> None:
         """Do what :meth:`forward` does, and leave the outputs where they are: nobody waits for a device."""
         self._take_pictures(x)
+        self._run()
+
+    @property
+    def fits_pictures(self) -> bool:
+        """Whether :meth:`look_at` resizes pictures where the network computes; if not, threads may do so beforehand."""
+        return self.backend.fits_pictures
+
+    def look_at(self, images: Sequence[np.ndarray], letter_box: bool = False) -> None:
+        """Run all layers, as :meth:`forward` does, on pictures of any size: uint8 (height, width, channels), RGB.
+
+        They are stretched to the network's size, or padded to its shape with ``letter_box``. No output is fetched from
+        the device.
+        """
+        from darkpy.data.pictures import Placement, network_input
+
+        if not self.fits_pictures:
+            inputs = [network_input(image, self.width, self.height, letter_box) for image in images]
+            self._take_pictures(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
+        else:
+            sizes = [(image.shape[1], image.shape[0]) for image in images]
+            frames = [Placement.fit(*size, self.width, self.height, letter_box).frame for size in sizes]
+            self._take(self.backend.fitted_pictures(images, frames, self.height, self.width))
+        self._run()
+
+    def _run(self) -> None:
         with self.backend.running():
             if self.training:
                 self._forward()
@@ -456,8 +481,11 @@ class Network:
                 self.backend.repeated(("forward", self._bound), self._forward)
 
     def _take_pictures(self, x: np.ndarray) -> None:
+        self._take(self._checked_input(x))
+
+    def _take(self, x: Any) -> None:
         """What a forward pass needs: its input, arrays for its size, and what time it is."""
-        self._input = self._checked_input(x)
+        self._input = x
         self._prepare(len(x))
         self._has_loss = False
         self.graph.seen = self.seen

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from darkpy.boxes import Kept
-from darkpy.data.pictures import Placement
+from darkpy.data.pictures import Placement, network_input
 from darkpy.detection import (
     Detection,
     detect,
@@ -50,6 +50,9 @@ class Network:
         self.names = ["cat", "dog"]
         self.options = SimpleNamespace(letter_box=letter_box)
         self.seen_input: np.ndarray | None = None
+
+    def look_at(self, images: list[np.ndarray], letter_box: bool) -> None:
+        self.run(np.concatenate([network_input(image, self.width, self.height, letter_box) for image in images]))
 
     def run(self, x: np.ndarray) -> None:
         self.seen_input = x.copy()

@@ -24,7 +24,7 @@ class Network:
     channels = 3
     batch = 4
     classes = len(NAMES)
-    training = False
+    training = fits_pictures = False
 
     def __init__(self, answers: list[np.ndarray], letter_box: bool = False) -> None:
         """One array (k, 7) per picture: x, y, w, h, objectness, probabilities of the two classes."""

@@ -10,6 +10,7 @@ from darkpy.data.dataset import Dataset
 from darkpy.evaluation import evaluate
 from darkpy.evaluation.sweep import Looked, sweep
 from darkpy.network import Network
+from tests.backends import why_no_gpu
 from tests.tiny_job import write_cfg, write_pictures
 
 NAMES = ["bright", "dark"]
@@ -28,7 +29,7 @@ def data_set(folder: Path) -> Dataset:
     return Dataset("drawn", NAMES, sorted(folder.glob("*.png")))
 
 
-def network(folder: Path, head: str = "", width: int = 64, height: int = 32) -> Network:
+def network(folder: Path, head: str = "", width: int = 64, height: int = 32, device: str = "numpy") -> Network:
     """A small network with random weights; the head of the tiny job, or another one."""
     text = write_cfg(folder).read_text()
     text = text.replace("width=32", f"width={width}").replace("height=32", f"height={height}")
@@ -37,8 +38,8 @@ def network(folder: Path, head: str = "", width: int = 64, height: int = 32) -> 
     if "[detection]" in head:
         text = text.replace("output=126", f"output={9 * (2 + 2 * 5)}")
     (folder / "net.cfg").write_text(text)
-    net = Network.from_cfg(folder / "net.cfg", device="numpy", seed=3, batch=2)
-    net.parameters.values[:] *= 0.2  # without running statistics everything is far too large
+    net = Network.from_cfg(folder / "net.cfg", device=device, seed=3, batch=2)
+    net.backend.scaled_copy(net.parameters.values, net.parameters.values, 0.2)  # without running statistics everything is far too large
     return net
 
 
@@ -126,3 +127,22 @@ def test_suppression_may_be_left_out(pictures, tta):
     looked = next(sweep(net, data_set(pictures), thresh=0.01, tta=tta))
     assert looked.found is not None and looked.kept is None
     assert 0 < counts[1] < counts[0] == np.count_nonzero(looked.found.probabilities)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")
+@pytest.mark.parametrize("letter_box", [False, True])
+@pytest.mark.parametrize("nms", [None, 0.45])
+def test_the_gpu_finds_the_same(pictures, nms, letter_box):
+    """It resizes the pictures and suppresses boxes itself; one picture cannot be read."""
+    (pictures / "1.png").write_bytes(b"no picture")
+    found = []
+    for device in ("numpy", "gpu"):
+        net = network(pictures.parent, device=device)
+        found.append(list(sweep(net, data_set(pictures), thresh=0.05, nms=nms, letter_box=letter_box)))
+    for one, other in zip(*found, strict=True):
+        assert (one.index, one.width, one.height, one.problem) == (other.index, other.width, other.height, other.problem)
+        ours, theirs = (looked.found or looked.kept or () for looked in (one, other))
+        assert len(ours) == len(theirs) and (one.index == 1 or len(ours[0]) > 10)
+        for a, b in zip(ours, theirs):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

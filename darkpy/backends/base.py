@@ -128,6 +128,8 @@ class Backend(ABC):
     first_use: str | None = None
     #: Whether :meth:`pictures` had better be given uint8, channels last in memory, where there are such.
     bytes_preferred: bool = False
+    #: Whether the backend has :meth:`fitted_pictures`; otherwise the host does it, in data/pictures.py.
+    fits_pictures: bool = False
     #: What :meth:`set_clock` was told last.
     clock: int = 0
 
@@ -192,6 +194,16 @@ class Backend(ABC):
         """
         values = np.divide(x, 255, dtype=self.dtype) if x.dtype == np.uint8 else np.asarray(x, self.dtype)
         return self.asarray(np.ascontiguousarray(values), self.activation_dtype)
+
+    def fitted_pictures(
+        self, images: Sequence[np.ndarray], frames: Sequence[tuple[int, int, int, int]], height: int, width: int
+    ) -> Array:
+        """A network's input, as :meth:`pictures` gives it, of uint8 pictures (h, w, c) of any size.
+
+        frames: left, top, width and height of the part of the input that each is resized to; the rest is 0.5. Number
+        for number what :func:`darkpy.data.pictures.network_input` makes. Only where ``fits_pictures``.
+        """
+        raise NotImplementedError
 
     def pictures_taken(self) -> None:
         """Wait until nobody reads what :meth:`pictures` was given last."""

@@ -182,6 +182,11 @@ class Placement:
         """How much of the input's width and of its height the picture takes."""
         return self.fitted_width / self.width, self.fitted_height / self.height
 
+    @property
+    def frame(self) -> tuple[int, int, int, int]:
+        """Left, top, width and height of the picture in the input."""
+        return self.left, self.top, self.fitted_width, self.fitted_height
+
     def to_picture(self, boxes: NDArray[np.floating]) -> NDArray[np.floating]:
         """Boxes (..., 4) as cx, cy, w, h relative to the input, made relative to the picture.
 

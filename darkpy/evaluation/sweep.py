@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,10 +59,10 @@ class Looked:
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """A picture ready for the network."""
+    """A picture ready for the network, float32 (1, channels, height, width), or uint8 (h, w, channels) as it is."""
 
     picture: Looked
-    pixels: NDArray[np.float32] | None = None
+    pixels: NDArray[np.float32] | NDArray[np.uint8] | None = None
 
 
 def sweep(
@@ -98,7 +98,8 @@ def sweep(
         raise InputError("a recurrent network remembers what it saw before; it cannot look at mirror images in between")
     size = 1 if is_film else batch or network.batch
     network.reset_state()
-    load = partial(_load, dataset, network, letter_box, labelled)
+    # The device resizes pictures if it can, but not for mirror images.
+    load = partial(_load, dataset, network, letter_box, labelled, network.fits_pictures and not tta)
     threads = thread_count()
     done = 0
     with ThreadPoolExecutor(threads, thread_name_prefix="darkpy-decode") as pool:
@@ -125,7 +126,9 @@ def check(network: Network, dataset: Dataset, batch: int | None) -> None:
 _UNKNOWN = Labels(np.empty((0, 5), np.float32), np.empty(0, np.bool_))
 
 
-def _load(dataset: Dataset, network: Network, letter_box: bool, labelled: bool, index: int) -> _Sample:
+def _load(
+    dataset: Dataset, network: Network, letter_box: bool, labelled: bool, as_it_is: bool, index: int
+) -> _Sample:
     labels = dataset.labels(index) if labelled else _UNKNOWN
     if not labels.usable:
         return _Sample(Looked(index, labels, problem=labels.problems[-1]))
@@ -133,7 +136,7 @@ def _load(dataset: Dataset, network: Network, letter_box: bool, labelled: bool, 
         image = read_picture(dataset.pictures[index], network.channels)
     except DataError as error:
         return _Sample(Looked(index, labels, problem=error.problems[0]))
-    pixels = network_input(image, network.width, network.height, letter_box)
+    pixels = image if as_it_is else network_input(image, network.width, network.height, letter_box)
     return _Sample(Looked(index, labels, image.shape[1], image.shape[0]), pixels)
 
 
@@ -148,12 +151,13 @@ def _look(
     if not usable:
         looked: list[Looked] = []
     elif nms is None or tta:
-        found = [one.in_picture(place) for one, place in zip(_detect(network, inputs, thresh, tta), places)]
+        all_boxes = _detect_twice(network, inputs, thresh) if tta else _detect(network, inputs, thresh, letter_box)
+        found = [one.in_picture(place) for one, place in zip(all_boxes, places)]
         looked = [replace(sample.picture, found=one) for sample, one in zip(usable, found)]
         if nms is not None:
             looked = [_suppressed(network, one, nms) for one in looked]
     else:
-        network.run(np.concatenate(inputs))
+        _forward(network, inputs, letter_box)
         kept = find_kept(network, places, thresh, nms)
         looked = [replace(sample.picture, kept=one) for sample, one in zip(usable, kept)]
     following = iter(looked)
@@ -167,21 +171,33 @@ def _suppressed(network: Network, looked: Looked, nms: float) -> Looked:
     return replace(looked, found=None, kept=keep(looked.found.boxes, looked.found.probabilities, suppression))
 
 
-def _detect(network: Network, pixels: Sequence[NDArray[np.float32]], thresh: float, tta: bool) -> list[Found]:
-    """What is found in each input; boxes are relative to it."""
+def _forward(network: Network, pixels: Sequence[NDArray[Any]], letter_box: bool) -> None:
+    if network.fits_pictures:
+        network.look_at(pixels, letter_box)
+    else:
+        network.run(np.concatenate(pixels))
+
+
+def _detect(network: Network, pixels: Sequence[NDArray[Any]], thresh: float, letter_box: bool) -> list[Found]:
+    """What is found in each picture; boxes are relative to the input."""
+    _forward(network, pixels, letter_box)
+    return _found(network, len(pixels), thresh)
+
+
+def _detect_twice(network: Network, pixels: Sequence[NDArray[Any]], thresh: float) -> list[Found]:
+    """The same of inputs and their mirror images."""
     inputs = np.concatenate(pixels)
-    if not tta:
-        return _forward(network, inputs, thresh)
     everything = -1.0  # as a threshold: what one of the two does not see counts too
-    found = _forward(network, inputs, everything)
-    mirrored = _forward(network, np.ascontiguousarray(inputs[..., ::-1]), everything)
+    network.run(inputs)
+    found = _found(network, len(inputs), everything)
+    network.run(np.ascontiguousarray(inputs[..., ::-1]))
+    mirrored = _found(network, len(inputs), everything)
     order = _mirrored_cells(network)
     return [_mean(one, other, order, thresh) for one, other in zip(found, mirrored)]
 
 
-def _forward(network: Network, inputs: NDArray[np.float32], thresh: float) -> list[Found]:
-    network.run(inputs)
-    return [Found(*raw_detections(network, place, thresh)) for place in range(len(inputs))]
+def _found(network: Network, count: int, thresh: float) -> list[Found]:
+    return [Found(*raw_detections(network, place, thresh)) for place in range(count)]
 
 
 def _mirrored_cells(network: Network) -> NDArray[np.intp]:

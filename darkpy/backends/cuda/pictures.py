@@ -8,6 +8,7 @@ host if they lie in pinned memory, see :meth:`PictureOperations.picture_memory`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -15,6 +16,9 @@ import numpy as np
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.device import PinnedBlock
 from darkpy.backends.cuda.memory import THREADS, MemoryOperations, in_order_as
+
+#: Of pictures of any size so many are fetched at a time, or one that is larger.
+MOST_BYTES = 64 << 20
 
 
 class Berth:
@@ -29,6 +33,7 @@ class PictureOperations(MemoryOperations):
     """The network's input."""
 
     bytes_preferred = True
+    fits_pictures = True
     _is_fetching = False
     _input_memory: DeviceArray | None = None
 
@@ -40,16 +45,7 @@ class PictureOperations(MemoryOperations):
         """See :meth:`Backend.pictures`."""
         out = self._input(x.shape)
         host = _as_it_lies(x if x.dtype == np.uint8 else np.asarray(x, self.dtype))
-        self._berths.reverse()
-        berth = self._berths[0]
-        if berth.memory.size < host.nbytes:
-            berth.memory = self.empty((host.nbytes,), np.uint8)
-        stream = self.gpu.copies
-        berth.left.holds_back(stream)
-        self._driver.memcpy_htod_async(berth.memory.address, host, stream)
-        berth.arrived.record(stream)
-        self._is_fetching = PinnedBlock.holds(host)  # anything else the driver has copied by now
-        berth.arrived.holds_back(self.stream)
+        berth = self._fetch([host])
         there = berth.memory[: host.nbytes].view(host.dtype)
         if host.dtype == np.uint8:
             self.launch("pictures", "from_bytes", self.blocks_for(out.size), THREADS, there, out, out.size)
@@ -57,6 +53,53 @@ class PictureOperations(MemoryOperations):
             self.move(in_order_as(there, x.shape), out)
         berth.left.record(self.stream)
         return out
+
+    def fitted_pictures(
+        self, images: Sequence[np.ndarray], frames: Sequence[tuple[int, int, int, int]], height: int, width: int
+    ) -> DeviceArray:
+        """See :meth:`Backend.fitted_pictures`: the bytes are fetched as they are, and resized on the device."""
+        channels = images[0].shape[2]
+        out = self._input((len(images), channels, height, width))
+        first = 0
+        while first < len(images):
+            last, nbytes = first + 1, images[first].nbytes
+            while last < len(images) and nbytes + images[last].nbytes <= MOST_BYTES:
+                nbytes += images[last].nbytes
+                last += 1
+            self._fit(images[first:last], frames[first:last], out[first:last])
+            first = last
+        return out
+
+    def _fit(self, images: Sequence[np.ndarray], frames: Sequence[tuple[int, int, int, int]], out: DeviceArray) -> None:
+        starts = np.cumsum([0, *(image.nbytes for image in images)]).tolist()
+        rows = [(start, *image.shape[:2], *frame) for start, image, frame in zip(starts, images, frames)]
+        table = self.asarray(np.array(rows, np.int64))
+        berth = self._fetch([np.ascontiguousarray(image) for image in images])
+        pictures, channels, height, width = out.shape
+        count = pictures * height * width
+        self.launch(
+            "pictures", "fitted", self.blocks_for(count), THREADS,
+            berth.memory, table, out, count, channels, height, width,
+        )  # fmt: skip
+        berth.left.record(self.stream)
+
+    def _fetch(self, hosts: Sequence[np.ndarray]) -> Berth:
+        """Arrays, one behind the other in a berth, which later work in the first stream waits for."""
+        self._berths.reverse()
+        berth = self._berths[0]
+        nbytes = sum(host.nbytes for host in hosts)
+        if berth.memory.size < nbytes:
+            berth.memory = self.empty((nbytes,), np.uint8)
+        stream = self.gpu.copies
+        berth.left.holds_back(stream)
+        address = berth.memory.address
+        for host in hosts:
+            self._driver.memcpy_htod_async(address, host, stream)
+            address += host.nbytes
+        berth.arrived.record(stream)
+        self._is_fetching |= any(map(PinnedBlock.holds, hosts))  # anything else the driver has copied by now
+        berth.arrived.holds_back(self.stream)
+        return berth
 
     def _input(self, shape: tuple[int, ...]) -> DeviceArray:
         """Where the network finds its pictures, the same memory for all sizes."""
