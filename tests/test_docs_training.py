@@ -30,8 +30,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_commands_and_code(folder: Path) -> None:
     pytest.importorskip("tensorboardX")
     lines = commands("training.md")
-    assert len(lines) == 13
+    assert len(lines) == 15
     for arguments in lines:
+        if "--amp" in arguments:  # what it does on a GPU is tested with the trainings on one
+            refused = CliRunner().invoke(cli, [*arguments, "--device", "numpy"])
+            assert refused.exit_code == 2
+            assert "needs a GPU" in refused.output
+            continue
         if "--resume" in arguments:  # the run is done: give it more to do
             write_cfg(folder / "runs/cells-1", "cells.cfg", max_batches=4)
         result = CliRunner().invoke(cli, arguments)
