@@ -156,6 +156,15 @@ CASES = {
     "clip": case(lambda b, a: b.clip(a.x, 0.5), x=PICTURE),
     "signs": case(lambda b, a: b.binarize(a.x, a.out), x=PICTURE, out=PICTURE),
     "add": case(lambda b, a: b.add(a.x, a.out), x=PICTURE, out=PICTURE),
+    "add and activate": case(lambda b, a: b.add_forward(a.x, a.y, a.x, "leaky"), x=PICTURE, y=PICTURE),
+    "downsample": case(
+        lambda b, a: (b.downsample_forward(a.x, a.out, 2, 0.25), b.downsample_backward(a.out_too, a.x, 2, 0.25, True)),
+        x=PICTURE, out=(2, 8, 2, 3), out_too=(2, 8, 2, 3),
+    ),
+    "batchnorm inference": case(
+        lambda b, a: b.batchnorm_forward_inference(a.x, a.out, a.scales, a.biases, a.mean, a.variance, "swish"),
+        CHANNELS, x=PICTURE, out=PICTURE,
+    ),
     "scaled copy from float32": case(
         lambda b, a: b.scaled_copy(a.x, a.out, 2.5, True), {"x": PICTURE}, out=PICTURE
     ),
@@ -192,6 +201,10 @@ CASES = {
             b.linear_backward_weights(a.x, a.grad_out, a.grad_weights),
         ),
         {"weights": (7, 20), "grad_weights": (7, 20)}, x=MATRIX, out=(3, 7), grad_out=(3, 7), grad_x=MATRIX,
+    ),
+    "on the host, with float32 beside it": case(
+        lambda b, a: b.response_norm_forward(a.x, a.norms, a.out, 3, 0.1, 0.75, 1.0), {"norms": PICTURE},
+        x=PICTURE, out=PICTURE,
     ),
     "on the host": case(
         lambda b, a: (

@@ -199,6 +199,12 @@ def test_a_short_training_has_no_average(job: Path) -> None:
     assert not (result.folder / "ema.weights").exists()
 
 
+def test_a_loss_scale_is_for_16_bits(job: Path) -> None:
+    cfg = job / "tiny.cfg"
+    cfg.write_text(cfg.read_text().replace("batch=4\n", "batch=4\nloss_scale=128\n", 1))
+    assert "tiny.cfg:3  loss_scale has no effect: gradients are float32" in run(measure=False)[1]
+
+
 # Frozen layers
 
 

@@ -167,6 +167,9 @@ def prepare(
     if network.options.ema_alpha and not ema.has_effect(network.options.ema_alpha, network.options.max_batches):
         where = config.net.where_of("ema_alpha")
         notes.append(f"{where}  ema_alpha has no effect: max_batches is too small, see {ema.TAIL} iterations")
+    if network.options.loss_scale is not None and settings.precision in ("fp32", "tf32"):
+        where = config.net.where_of("loss_scale")
+        notes.append(f"{where}  loss_scale has no effect: gradients are float32 without --amp fp16 or bf16")
     notes += [f"{data}  {note}" for note in train_set.notes]
     # Decoded pictures are kept in what is left, but not in all of it: others want to live too.
     left = available_memory() if _has_own_memory(network) else None if free is None else free - memory
