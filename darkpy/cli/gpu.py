@@ -106,10 +106,10 @@ def _show_tuned(cfg: str, found: Tuned) -> None:
 
     work = "training" if found.training else "inference"
     click.echo(f"{cfg}   {work}, {plural(found.batch, 'picture')} at a time   {found.gpu}, {found.precision}")
-    number = plural(len(found.measured), "convolution")
-    click.echo(f"  {number} of different kinds, {plural(found.kernels, 'kernel')} measured")
+    kinds = plural(len(found.measured), "kind")
+    click.echo(f"  {kinds} of convolution, {plural(found.kernels, 'kernel')} measured")
     if found.skipped:
-        click.echo(f"  {plural(found.skipped, 'more convolution')} could not be measured by themselves")
+        click.echo(f"  {plural(found.skipped, 'kind')} more could not be measured alone")
     click.echo(
         f"  all convolutions of a pass   {1e3 * found.default_seconds:,.3f} ms by rule, "
         f"{1e3 * found.seconds:,.3f} ms with the fastest kernels"
