@@ -40,6 +40,9 @@ def test_commands_and_code(folder: Path) -> None:
         if "--resume" in arguments:  # the run is done: give it more to do
             write_cfg(folder / "runs/cells-1", "cells.cfg", max_batches=4)
         result = CliRunner().invoke(cli, arguments)
+        if "--amp" in arguments and result.exit_code == 2:
+            assert "needs a GPU" in result.output
+            continue
         assert result.exit_code == 0, f"{arguments}\n{result.output}\n{result.exception!r}"
     assert Path("both.png").exists()
     assert Path("cells.html").exists()
