@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from darkpy import resources
 from darkpy.config.cfg import read_cfg
 from darkpy.layers import registered
 from darkpy.layers.heads import ObjectHead
 from darkpy.layers.recurrent import RecurrentLayer
 from darkpy.network import Network
+from darkpy.timing import synthetic_truth
 from tests import hostcuda, layer_checks
 from tests.backends import ON_REAL_GPU, backend, fresh, why_no_gpu
 from tests.test_layers import EXAMPLES, NO_TRUE_GRADIENT
@@ -157,6 +159,21 @@ def test_a_pass_is_one_launch(tmp_path: Path) -> None:
     network.start_update(*batch(3))
     # For each of two parts the pictures and the pass; then the check of the gradients and two segments of parameters.
     assert hostcuda.launches() - before == 2 * 2 + 3
+
+
+@on_stand_in
+@pytest.mark.parametrize("name, size", [("digits", 16), ("shapes", 32)])
+def test_networks_that_come_with_the_package_are_launched_as_one_and_never_waited_for(name: str, size: int) -> None:
+    config = read_cfg(resources.find("cfg", f"cfg/{name}.cfg")).with_net(batch=2, subdivisions=1)
+    network = Network(config, training=True, keep_gradients=False, device="cuda")
+    network.resize(size, size)
+    waits = hostcuda.waits()
+    for number in range(3):
+        launches = hostcuda.launches()
+        network.start_update(layer_checks.pictures(network, 2, number), synthetic_truth(network))
+    assert hostcuda.waits() == waits
+    assert hostcuda.launches() - launches <= 5
+    assert len(graphs_of(network)) == 1
 
 
 def test_a_network_with_work_for_the_host_is_launched_one_by_one(
