@@ -62,6 +62,7 @@ NETWORKS = {
     "a residual joined": (conv() + conv() + shortcut(-2, "relu") + conv() + route(-1, -2) + conv(), 0, 2),
     "a layer added to itself": (conv() + conv() + shortcut(-1) + conv(), 0, 1),
     "a layer added that is read again": (conv() + conv() + shortcut(-2) + conv() + route(-1, -3) + conv(), 0, 2),
+    "a residual of other channels": (conv(16) + conv() + shortcut(-2, "leaky") + conv(), 1, 2),
     "behind the dropout": (conv(normalize=0) + "[dropout]\nprobability=0\n" + route(-1, -2) + conv(), 0, 0),
 }
 
