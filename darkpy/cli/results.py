@@ -107,7 +107,7 @@ class Results:
             self._frames.append(frame)
         line = json.dumps(frame, ensure_ascii=False)
         if self.wanted.json_lines == STANDARD_OUTPUT:
-            click.echo(line)
+            print(line, flush=True)  # on a terminal, the bar of the progress makes room for it
         elif self._lines is not None:
             self._lines.write(f"{line}\n")
             self._lines.flush()
