@@ -38,7 +38,8 @@ CASES = {
     "nothing fits": ((1, 5, 9, 7), 11, ConvolutionGeometry(3, 2, 2, 1, groups=1), (5, 4)),
     "odd groups": ((1, 10, 5, 7), 6, ConvolutionGeometry(3, padding=1, groups=2), (5, 7)),
     "single pixels": ((9, 24, 1, 1), 16, ConvolutionGeometry(1), (1, 1)),
-    "more than a tile": ((1, 72, 9, 9), 72, ConvolutionGeometry(3, padding=1), (9, 9)),
+    "more than a tile": ((1, 72, 9, 9), 72, ConvolutionGeometry(1), (9, 9)),
+    "many steps": ((1, 72, 5, 5), 40, ConvolutionGeometry(3, padding=1), (5, 5)),
 }
 
 cases = pytest.mark.parametrize("case", CASES)
