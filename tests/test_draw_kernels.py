@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import draw_kernels  # noqa: E402
 
 PAGE = (ROOT / "docs" / "convolution-kernels.md").read_text()
-TENSOR = (ROOT / "kernels" / "tensor_convolution.cuh").read_text()
+TENSOR = "".join((ROOT / "kernels" / f"tensor_{name}.cuh").read_text() for name in ("convolution", "operands"))
 
 
 def test_every_picture_is_there_for_both_themes_and_on_the_page() -> None:

@@ -1,0 +1,283 @@
+// Bringing the operands of a convolution on tensor cores to shared memory, a step along K at a time: part of
+// tensor_convolution.cuh, which says what a step is and how it lies in shared memory.
+#pragma once
+
+#include "convolution.cuh"
+#include "element.cuh"
+#include "tensor_core.cuh"
+
+constexpr int STEP_BYTES = 64;                    // of a row of A, or a column of B, per step along K
+constexpr int BK = STEP_BYTES / sizeof(element);  // the same in elements
+constexpr int CHUNK = 16 / sizeof(element);       // elements that are copied at once
+constexpr bool IS_FLOAT = sizeof(element) == 4;
+
+// --- Numbers with three digits: a tap's row, its column and a channel; a picture, a row and a column.
+
+struct Digits {
+    int high, middle, low;
+};
+
+struct Radix {
+    int middle, low;
+    __device__ __forceinline__ Digits digits(int number) const {
+        const int rest = number / low, high = rest / middle;
+        return {high, rest - high * middle, number - rest * low};
+    }
+    // Add what has been divided before.
+    __device__ __forceinline__ void add(Digits& to, const Digits& step) const {
+        to.low += step.low;
+        to.middle += step.middle;
+        to.high += step.high;
+        if (to.low >= low) to.low -= low, to.middle++;
+        if (to.middle >= middle) to.middle -= middle, to.high++;
+    }
+    __device__ __forceinline__ void add_one(Digits& to) const {
+        if (++to.low < low) return;
+        to.low = 0;
+        if (++to.middle < middle) return;
+        to.middle = 0;
+        to.high++;
+    }
+};
+
+// --- Bringing operands to shared memory.
+
+// Which chunks of a tile of SIDE rows or columns a thread brings, and where they lie.
+template <class T, int SIDE, bool ALONG_K_> struct Share {
+    static constexpr bool ALONG_K = ALONG_K_;
+    static constexpr int LENGTH = SIDE;
+    static constexpr int ACROSS = ALONG_K ? STEP_BYTES / 16 : SIDE / CHUNK;
+    static constexpr int DOWN = T::THREADS / ACROSS;
+    static constexpr int COUNT = (ALONG_K ? SIDE : BK) / DOWN;
+    static_assert(T::THREADS % ACROSS == 0 && COUNT >= 1 && COUNT * DOWN == (ALONG_K ? SIDE : BK));
+    __device__ static __forceinline__ int row(int i) { return threadIdx.x / ACROSS + i * DOWN; }
+    __device__ static __forceinline__ int chunk() { return threadIdx.x % ACROSS; }
+    __device__ static __forceinline__ int place(int row, int chunk) {
+        if constexpr (ALONG_K) return row * STEP_BYTES + ((chunk ^ (row / 2 % 4)) << 4);
+        return row * SIDE * (int)sizeof(element) + ((chunk ^ (IS_FLOAT ? row % 4 * 2 : row % 8)) << 4);
+    }
+};
+
+struct alignas(16) Chunk {
+    element values[CHUNK];
+};
+
+// 16 bytes on their way from global memory, or zeros. `anywhere` is an address that may be read from.
+__device__ __forceinline__ void bring(char* shared, const element* from, bool exists, const element* anywhere) {
+    copy_async(shared, exists ? from : anywhere, exists ? 16 : 0);
+}
+
+// In all that follow: begin(first, k) says which rows of M or N, and where along K; fetch(tile) brings a step and goes on
+// to the next. VECTORS: chunks are aligned in global memory; else whether they are is told by `vectors`, and they are
+// gathered element by element if not.
+
+// The taps of a kernel that meet a picture: (count_y, count_x) of them, the first with a distance of (y, x) from the
+// corner and the number `tap` among the weights, the others further by the steps.
+struct Taps {
+    int count_y, count_x, y, x, y_step, x_step, tap, tap_step_y, tap_step_x;
+    __device__ int depth(int channels) const { return count_y * count_x * channels; }
+};
+
+// A corner of a patch: the position of the first tap at a distance of 0, and the row of the source that would be.
+struct Corner {
+    int row, y, x;
+};
+
+constexpr int NOWHERE = -(1 << 28);
+
+// Positions times taps and channels, along K: patches of a picture under the kernel.
+template <class T, int SIDE, bool VECTORS> struct Patches : Share<T, SIDE, true> {
+    using S = Share<T, SIDE, true>;
+    const element* source;
+    int stride, height, width;
+    Taps taps;
+    Radix radix;  // a tap's row, its column, a channel
+    int vectors;
+    Corner corners[S::COUNT];
+    Digits at, step;
+
+    // corner(m): the corner of the m-th row.
+    template <class CornerOf> __device__ void begin(int first, int k, CornerOf corner) {
+#pragma unroll
+        for (int i = 0; i < S::COUNT; i++) corners[i] = corner(first + S::row(i));
+        at = radix.digits(k + S::chunk() * CHUNK);
+        step = radix.digits(BK);
+    }
+    // Where row i finds a tap, if it lies in the picture.
+    __device__ __forceinline__ bool find(const Corner& corner, const Digits& digits, const element*& from) const {
+        const int dy = taps.y + digits.high * taps.y_step, dx = taps.x + digits.middle * taps.x_step;
+        from = source + (long long)(corner.row + dy * width + dx) * stride + digits.low;
+        return digits.high < taps.count_y && (unsigned)(corner.y + dy) < (unsigned)height &&
+               (unsigned)(corner.x + dx) < (unsigned)width;
+    }
+    __device__ __forceinline__ void fetch(char* tile) {
+        if (VECTORS || vectors) {
+#pragma unroll
+            for (int i = 0; i < S::COUNT; i++) {
+                const element* from;
+                const bool exists = find(corners[i], at, from);
+                bring(tile + S::place(S::row(i), S::chunk()), from, exists, source);
+            }
+        } else {
+#pragma unroll
+            for (int i = 0; i < S::COUNT; i++) {
+                Chunk chunk;
+                Digits digits = at;
+                const element* from;
+                if (digits.low + CHUNK <= radix.low) {  // all of one tap
+                    const bool exists = find(corners[i], digits, from);
+#pragma unroll
+                    for (int e = 0; e < CHUNK; e++) chunk.values[e] = exists ? from[e] : rounded<element>(0);
+                } else {
+#pragma unroll
+                    for (int e = 0; e < CHUNK; e++) {
+                        chunk.values[e] = find(corners[i], digits, from) ? *from : rounded<element>(0);
+                        radix.add_one(digits);
+                    }
+                }
+                *reinterpret_cast<Chunk*>(tile + S::place(S::row(i), S::chunk())) = chunk;
+            }
+        }
+        radix.add(at, step);
+    }
+};
+
+// Rows of a matrix along K, as they lie in memory.
+template <class T, int SIDE, bool VECTORS> struct Rows : Share<T, SIDE, true> {
+    using S = Share<T, SIDE, true>;
+    const element* matrix;
+    int count, length;  // of rows, and of each
+    int vectors;
+    int first, k;
+
+    __device__ void begin(int first_, int k_) { first = first_, k = k_ + S::chunk() * CHUNK; }
+    __device__ __forceinline__ void fetch(char* tile) {
+#pragma unroll
+        for (int i = 0; i < S::COUNT; i++) {
+            const int row = first + S::row(i);
+            const element* from = matrix + (long long)row * length + k;
+            char* to = tile + S::place(S::row(i), S::chunk());
+            if (VECTORS || vectors) {
+                bring(to, from, row < count && k < length, matrix);
+            } else {
+                Chunk chunk;
+#pragma unroll
+                for (int e = 0; e < CHUNK; e++) chunk.values[e] = row < count && k + e < length ? from[e] : rounded<element>(0);
+                *reinterpret_cast<Chunk*>(to) = chunk;
+            }
+        }
+        k += BK;
+    }
+};
+
+// Some neighbours of a row of `length`, of which there may be fewer than a chunk has.
+template <bool VECTORS>
+__device__ __forceinline__ void bring_across(char* to, const element* from, int column, int length, bool exists, int vectors,
+                                             const element* anywhere) {
+    if (VECTORS || vectors) {
+        bring(to, from, exists && column < length, anywhere);
+    } else {
+        Chunk chunk;
+#pragma unroll
+        for (int e = 0; e < CHUNK; e++) chunk.values[e] = exists && column + e < length ? from[e] : rounded<element>(0);
+        *reinterpret_cast<Chunk*>(to) = chunk;
+    }
+}
+
+// Taps and filters times channels, across: the weights (filters, size * size, channels) as the input gradient reads them.
+template <class T, int SIDE, bool VECTORS> struct Backwards : Share<T, SIDE, false> {
+    using S = Share<T, SIDE, false>;
+    const element* weights;
+    int channels, all_taps;
+    Taps taps;
+    Radix radix;  // a tap's row, its column, a filter
+    int vectors;
+    int channel;
+    Digits at[S::COUNT], step;
+
+    __device__ void begin(int first, int k) {
+        channel = first + S::chunk() * CHUNK;
+#pragma unroll
+        for (int i = 0; i < S::COUNT; i++) at[i] = radix.digits(k + S::row(i));
+        step = radix.digits(BK);
+    }
+    __device__ __forceinline__ void fetch(char* tile) {
+#pragma unroll
+        for (int i = 0; i < S::COUNT; i++) {
+            const int tap = taps.tap + at[i].high * taps.tap_step_y + at[i].middle * taps.tap_step_x;
+            const element* from = weights + ((long long)at[i].low * all_taps + tap) * channels + channel;
+            bring_across<VECTORS>(tile + S::place(S::row(i), S::chunk()), from, channel, channels,
+                                  at[i].high < taps.count_y, vectors, weights);
+            radix.add(at[i], step);
+        }
+    }
+};
+
+// Positions times filters, across: the gradient of the output.
+template <class T, int SIDE, bool VECTORS> struct Gradients : Share<T, SIDE, false> {
+    using S = Share<T, SIDE, false>;
+    const element* grad_out;
+    long long stride;
+    int filters, last;  // position
+    int vectors;
+    int filter, position;
+
+    __device__ void begin(int first, int k) { filter = first + S::chunk() * CHUNK, position = k; }
+    __device__ __forceinline__ void fetch(char* tile) {
+#pragma unroll
+        for (int i = 0; i < S::COUNT; i++) {
+            const int k = position + S::row(i);
+            bring_across<VECTORS>(tile + S::place(S::row(i), S::chunk()), grad_out + k * stride + filter, filter, filters,
+                                  k < last, vectors, grad_out);
+        }
+        position += BK;
+    }
+};
+
+// Positions times taps and channels, across: pixels under the taps.
+template <class T, int SIDE, bool VECTORS> struct PixelsUnderTaps : Share<T, SIDE, false> {
+    using S = Share<T, SIDE, false>;
+    const element* x;
+    Convolution s;
+    Radix radix;  // a picture, a row and a column of the output
+    int last;     // position
+    int vectors;
+    int position;
+    Digits tap, at[S::COUNT], step;  // tap: its row, its column, a channel
+
+    __device__ void begin(int first, int k) {
+        tap = Radix{s.size, s.channels}.digits(first + S::chunk() * CHUNK);
+        position = k;
+#pragma unroll
+        for (int i = 0; i < S::COUNT; i++) at[i] = radix.digits(k + S::row(i));
+        step = radix.digits(BK);
+    }
+    __device__ __forceinline__ bool find(const Digits& place, const Digits& tap, const element*& from) const {
+        const int y = place.middle * s.stride_y - s.padding + tap.high * s.dilation;
+        const int column = place.low * s.stride_x - s.padding + tap.middle * s.dilation;
+        from = x + ((long long)place.high * s.height + y) * s.width * s.x_stride + column * s.x_stride + tap.low;
+        return tap.high < s.size && (unsigned)y < (unsigned)s.height && (unsigned)column < (unsigned)s.width;
+    }
+    __device__ __forceinline__ void fetch(char* tile) {
+#pragma unroll
+        for (int i = 0; i < S::COUNT; i++) {
+            const bool exists = position + S::row(i) < last;
+            char* to = tile + S::place(S::row(i), S::chunk());
+            const element* from;
+            if (VECTORS || vectors) {
+                bring(to, from, find(at[i], tap, from) && exists, x);
+            } else {
+                Chunk chunk;
+                Digits digits = tap;
+#pragma unroll
+                for (int e = 0; e < CHUNK; e++) {
+                    chunk.values[e] = find(at[i], digits, from) && exists ? *from : rounded<element>(0);
+                    Radix{s.size, s.channels}.add_one(digits);
+                }
+                *reinterpret_cast<Chunk*>(to) = chunk;
+            }
+            radix.add(at[i], step);
+        }
+        position += BK;
+    }
+};
