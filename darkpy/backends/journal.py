@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from darkpy.errors import NotFinite
 
 if TYPE_CHECKING:
-    from darkpy.backends.base import Array, Backend
+    from darkpy.backends.base import Array
+    from darkpy.backends.base_memory import MemoryContract
     from darkpy.backends.loss_scale import LossScale
 
 Result = TypeVar("Result")
@@ -45,7 +46,7 @@ class Journal:
     pass, :meth:`check` once the gradients are complete; then it can be read.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: MemoryContract) -> None:
         self.backend = backend
         self.passes: list[list[Any]] = []
 
