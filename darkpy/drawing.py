@@ -48,14 +48,14 @@ def draw(
     for detection in shown:
         _draw_box(canvas, _pixel_box(detection, width, height), class_color(detection.class_id), line)
     size = max(11, round(math.sqrt(width * height) / 40))
-    taken: list[Rectangle] = []
-    for detection in reversed(shown):
+    taken = np.empty((len(shown), 4), np.int64)
+    for number, detection in enumerate(reversed(shown)):
         text = f"{detection.name} {100 * detection.probability:.0f} %" if probabilities else detection.name
         color = class_color(detection.class_id)
         label = _label(text, color, size, width, None if font is None else str(font))
-        place = _place(label.shape[1], label.shape[0], _pixel_box(detection, width, height), line, width, height, taken)
-        taken.append(place)
-        left, top, right, bottom = place
+        box = _pixel_box(detection, width, height)
+        place = _place(label.shape[1], label.shape[0], box, line, width, height, taken[:number])
+        taken[number] = left, top, right, bottom = place
         canvas[top:bottom, left:right] = label[: bottom - top, : right - left]
     return canvas
 
@@ -156,7 +156,7 @@ def _place(
     line: int,
     width: int,
     height: int,
-    taken: Sequence[Rectangle],
+    taken: NDArray[np.int64],
 ) -> Rectangle:
     """The first place for a label at its box that is free and in the picture, else the least covered one."""
     best: Rectangle | None = None
@@ -166,7 +166,7 @@ def _place(
         top = max(0, min(y, height - label_height))
         place = (left, top, min(left + label_width, width), min(top + label_height, height))
         moved = abs(left - x) + abs(top - y)
-        covered = sum(_common_area(place, other) for other in taken) + moved * line
+        covered = _covered(place, taken) + moved * line
         if covered < least:
             best, least = place, covered
         if least == 0:
@@ -185,10 +185,12 @@ def _candidates(label_width: int, label_height: int, box: Rectangle) -> Iterator
         yield left, top + step * label_height
 
 
-def _common_area(one: Rectangle, other: Rectangle) -> int:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    return max(width, 0) * max(height, 0)
+def _covered(place: Rectangle, taken: NDArray[np.int64]) -> int:
+    """How much of a place others, (n, 4), cover, in pixels, one above the other counted twice."""
+    left, top, right, bottom = taken.T
+    across = np.minimum(place[2], right) - np.maximum(place[0], left)
+    down = np.minimum(place[3], bottom) - np.maximum(place[1], top)
+    return int(np.maximum(across, 0) @ np.maximum(down, 0))
 
 
 def _label(text: str, color: Color, size: int, room: int, font: str | None) -> NDArray[np.uint8]:
