@@ -11,8 +11,9 @@ READY := $(VENV)/ready
 demo: $(READY)
 	$(BIN)/python scripts/demo.py
 
+# A process for each core, up to four.
 test: $(READY) dev-cuda
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 # PyCUDA for the stand-in GPU of the tests, built once: two to four minutes.
 dev-cuda: $(READY)
