@@ -2,7 +2,7 @@
 // darkpy/backends/numpy/activations.py; what is not a number stays so, except where the function is flat there.
 #pragma once
 
-// In the order of ELEMENTWISE_ACTIVATIONS in darkpy/backends/base.py.
+// In the order of ELEMENTWISE_ACTIVATIONS in darkpy/backends/base_words.py.
 enum Activation {
     ELU, GELU, HARD_MISH, HARDTAN, LEAKY, LHTAN, LINEAR, LOGGY, LOGISTIC, MISH, PLSE, RAMP, RELIE, RELU, RELU6, REVLEAKY,
     SELU, STAIR, SWISH, TANH,

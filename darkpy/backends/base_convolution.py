@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from darkpy.backends.base_layers import LayerContract
 
 if TYPE_CHECKING:
-    from darkpy.backends.base import Array, ConvolutionGeometry
+    from darkpy.backends.base_words import Array, ConvolutionGeometry
 
 
 class ConvolutionContract(LayerContract):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from darkpy.backends.base import Array, PoolGeometry
+    from darkpy.backends.base_words import Array, PoolGeometry
 
 
 class LayerContract(ABC):

@@ -12,8 +12,8 @@ from darkpy.backends.base_yolo import PackedTruth, pack_truth
 from darkpy.backends.journal import Pending
 
 if TYPE_CHECKING:
-    from darkpy.backends.base import Array
     from darkpy.backends.base_heads import ContrastiveLoss, DetectionSettings, GaussianLoss, RegionSettings
+    from darkpy.backends.base_words import Array
     from darkpy.backends.base_yolo import LossParts, YoloDecode, YoloLoss
     from darkpy.boxes import Kept, Suppression
 

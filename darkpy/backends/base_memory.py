@@ -13,7 +13,7 @@ from darkpy.backends.journal import Journal
 from darkpy.backends.loss_scale import LossScale, LossScaleRule
 
 if TYPE_CHECKING:
-    from darkpy.backends.base import Array, Item
+    from darkpy.backends.base_words import Array, Item
 
 
 class MemoryContract(ABC):

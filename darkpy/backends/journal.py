@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from darkpy.errors import NotFinite
 
 if TYPE_CHECKING:
-    from darkpy.backends.base import Array
     from darkpy.backends.base_memory import MemoryContract
+    from darkpy.backends.base_words import Array
     from darkpy.backends.loss_scale import LossScale
 
 Result = TypeVar("Result")
