@@ -149,7 +149,7 @@ def test_cache_does_not_change_samples(folder, cache_bytes):
 
 
 def test_cache_keeps_pictures_up_to_its_size(folder, monkeypatch):
-    import darkpy.data.loader as module
+    import darkpy.data.samples as module
 
     reads = Counter()
 
@@ -410,7 +410,7 @@ def ctrl_c_interrupts():
 def test_interrupt_while_waiting(folder, monkeypatch, ctrl_c_interrupts):
     import _thread
 
-    import darkpy.data.loader as module
+    import darkpy.data.samples as module
 
     waiting, interrupted = threading.Event(), threading.Event()
 
@@ -433,7 +433,7 @@ def test_interrupt_while_waiting(folder, monkeypatch, ctrl_c_interrupts):
 
 
 def test_waited_counts_what_the_consumer_waits(folder, monkeypatch):
-    import darkpy.data.loader as module
+    import darkpy.data.samples as module
 
     read = module.read_picture
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpy.data.classifier_augmentation import ClassifierAugmentation, blend, smooth_truth
-from darkpy.data.loader import Samples
+from darkpy.data.samples import Samples
 from darkpy.data.workers import SAMPLE, generator
 
 

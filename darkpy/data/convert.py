@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -142,7 +143,7 @@ def _load(dataset: Dataset, index: int) -> _Item | Problem:
     return _Item(index, width, height, channels, dataset.labels(index))
 
 
-class _Writer:
+class _Writer(ABC):
     """Writes one form: for every split begin, add for each picture, end; at last finish."""
 
     def __init__(self, folder: Path, first: Dataset, link: bool) -> None:
@@ -163,17 +164,17 @@ class _Writer:
         self.result.pictures += 1
         self.write(item, picture, self._new_name(picture))
 
+    @abstractmethod
     def write(self, item: _Item, picture: Path, name: str) -> None:
         """Write a picture, which gets a new name."""
-        raise NotImplementedError
 
+    @abstractmethod
     def end(self) -> None:
         """End the split."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, splits: list[str]) -> None:
         """Write what describes the whole."""
-        raise NotImplementedError
 
     def note_outlines(self) -> None:
         """Say what the boxes of another form cannot show."""
