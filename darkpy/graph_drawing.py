@@ -20,7 +20,7 @@ from darkpy.config.cfg import read_cfg
 from darkpy.files import atomic_write
 from darkpy.layers.base import NETWORK_INPUT, Layer, Shape
 from darkpy.summary import LayerRow, layer_rows
-from darkpy.training.text import plural, quantity
+from darkpy.text import plural, quantity
 
 COLOURS = {
     "input": ("#ffffff", "#444444"),

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from darkpy.cli.main import cli
 from darkpy.data.dataset import open_dataset
+from darkpy.text import duration
 from darkpy.training import Outcome, TrainingSettings, default_data, train
 from darkpy.training.progress import create_progress
-from darkpy.training.text import duration
 
 CFG = "cfg/shapes.cfg"
 PICTURES = 6

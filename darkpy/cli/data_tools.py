@@ -86,7 +86,7 @@ def check(
     from darkpy.cli.output import print_table, shown_progress
     from darkpy.data.check import Target, open_all
     from darkpy.data.check import check as look_through
-    from darkpy.training.text import plural
+    from darkpy.text import plural
 
     if cfg is not None:
         from darkpy.fitting import read_target
@@ -228,7 +228,7 @@ def convert(data: str, form: str, out: str, link: bool, names: str | None, quiet
     from darkpy.data.convert import DESCRIPTION
     from darkpy.data.convert import convert as write
     from darkpy.data.dataset import open_splits
-    from darkpy.training.text import plural
+    from darkpy.text import plural
 
     splits = open_splits(data, read_class_names(names), notify=notify)
     with shown_progress("converting", shown=not quiet) as progress:

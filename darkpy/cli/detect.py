@@ -202,7 +202,7 @@ class Job:
     def _report(self, path: Path, image: np.ndarray, found: list[Detection], took: str) -> None:
         from darkpy.cli.output import print_table
         from darkpy.detection import detection_table
-        from darkpy.training.text import plural
+        from darkpy.text import plural
 
         height, width = image.shape[:2]
         shown = [detection for detection in found if not detection.hidden]
@@ -228,7 +228,7 @@ class Job:
 
         skip: frames to leave out after each one. seconds: when to end.
         """
-        from darkpy.training.text import plural
+        from darkpy.text import plural
 
         self.looked_at += 1
         try:
@@ -274,7 +274,7 @@ class Job:
         return done
 
     def _summary(self, count: int, noun: str, seconds: float, counts: dict[str, int]) -> None:
-        from darkpy.training.text import duration, plural
+        from darkpy.text import duration, plural
 
         rate = f"{count / seconds:.1f} {noun}s/s" if seconds else ""
         objects = ", ".join(f"{name} {times:,}" for name, times in sorted(counts.items(), key=lambda item: -item[1]))

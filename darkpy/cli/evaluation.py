@@ -181,7 +181,7 @@ def valid(form: str | None, results: str | None, out: str | None, **given: Any) 
 
     from darkpy.evaluation import write_results
     from darkpy.evaluation.results import described, described_classes
-    from darkpy.training.text import plural
+    from darkpy.text import plural
 
     folder, usual = described(job.dataset, str(job.named.data))
     told = described_classes(job.dataset, str(job.named.data))

@@ -47,7 +47,7 @@ def compile_kernels(device: str, quiet: bool) -> None:
     from darkpy.backends.cuda.compiler import compile_all
     from darkpy.backends.cuda.information import describe_compiler
     from darkpy.cli.output import shown_progress
-    from darkpy.training.text import plural
+    from darkpy.text import plural
 
     opened = _opened(device)
     with shown_progress("compiling", shown=not quiet) as progress:
@@ -102,7 +102,7 @@ def _forget(device: str) -> None:
 
 
 def _show_tuned(cfg: str, found: Tuned) -> None:
-    from darkpy.training.text import plural
+    from darkpy.text import plural
 
     work = "training" if found.training else "inference"
     click.echo(f"{cfg}   {work}, {plural(found.batch, 'picture')} at a time   {found.gpu}, {found.precision}")
@@ -124,7 +124,7 @@ def _show(title: str, facts: list[tuple[str, str]]) -> None:
 
 
 def _gpu_facts(found: Description) -> list[tuple[str, str]]:
-    from darkpy.training.text import plural, quantity
+    from darkpy.text import plural, quantity
 
     gpu = found.gpu
     bandwidth = f", {quantity(found.bandwidth, 'B')}/s" if found.bandwidth else ""
@@ -141,7 +141,7 @@ def _gpu_facts(found: Description) -> list[tuple[str, str]]:
 
 
 def _compiler_facts(found: Compiler) -> list[tuple[str, str]]:
-    from darkpy.training.text import plural, quantity
+    from darkpy.text import plural, quantity
 
     nvcc = found.problem or f"{found.path} of CUDA {found.version}"
     return [

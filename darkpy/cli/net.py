@@ -35,7 +35,7 @@ def net() -> None:
 def check(cfgs: tuple[str, ...]) -> None:
     """Find every mistake in cfg files; exit status 2 if there is any."""
     from darkpy.backends.numpy import NumpyBackend
-    from darkpy.training.text import plural
+    from darkpy.text import plural
 
     backend = NumpyBackend()
     errors = files = 0
@@ -124,7 +124,7 @@ def _inputs(row: LayerRow) -> str:
 def _memory_table(found: Summary) -> Table:
     from rich.table import Table
 
-    from darkpy.training.text import plural, quantity
+    from darkpy.text import plural, quantity
 
     plans = [plan for plan in (found.inference, found.training) if plan is not None]
     table = Table(box=None, pad_edge=False)
@@ -153,8 +153,8 @@ def measure(cfg: str, quiet: bool, **options: Any) -> None:
     forward pass. The last line is about whole passes as they were measured.
     """
     from darkpy.cli.output import print_table, shown_progress
+    from darkpy.text import plural, quantity
     from darkpy.timing import measure as measure_layers
-    from darkpy.training.text import plural, quantity
 
     with nullcontext() if quiet else shown_progress("measuring") as progress:
         found = measure_layers(cfg, progress=progress, **options)
@@ -207,7 +207,7 @@ def _time_table(found: Timing) -> Table:
 def draw(cfg: str, out: str | None, columns: int | None) -> None:
     """Draw the layers and what they read as an SVG picture."""
     from darkpy.graph_drawing import draw as draw_graph
-    from darkpy.training.text import plural
+    from darkpy.text import plural
 
     target = out or f"{Path(cfg).stem}.svg"
     count = draw_graph(cfg, target, columns=columns)
@@ -235,7 +235,7 @@ def features(files: tuple[str, ...], cfg: str | None, weights: str | None, out: 
     from darkpy import resources
     from darkpy.cli.loading import SHIPPED_CFG, SHIPPED_WEIGHTS
     from darkpy.feature_maps import draw as draw_maps
-    from darkpy.training.text import plural
+    from darkpy.text import plural
 
     network = str(named.cfg or resources.find("cfg", SHIPPED_CFG))
     trained = named.weights or resources.find("data", SHIPPED_WEIGHTS)

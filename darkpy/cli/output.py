@@ -83,7 +83,7 @@ class _Lines:
 
 def _numbers(done: int, total: int, seconds: float) -> str:
     """``24 %  1,200/5,000  84/s  eta 0:45``; of an unknown total ``1,200  84/s``."""
-    from darkpy.training.text import duration
+    from darkpy.text import duration
 
     rate = done / seconds if seconds else 0.0
     speed = f"{rate:,.0f}/s" if rate >= 9.95 else f"{rate:.1f}/s"

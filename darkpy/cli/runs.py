@@ -25,9 +25,9 @@ def runs() -> None:
 @click.argument("folders", nargs=-1, metavar="[FOLDER]...")
 def list_runs(folders: tuple[str, ...]) -> None:
     """List the runs in folders, by default in runs/: how far they are, and how good."""
+    from darkpy import text
     from darkpy.cli.output import print_table
     from darkpy.runs import find_runs
-    from darkpy.training import text
 
     table = _table("run", "cfg", "data", "iterations", "loss", "best", "at", "time", "state", "")
     for column in (3, 4, 5, 6, 7):
@@ -54,9 +54,9 @@ def list_runs(folders: tuple[str, ...]) -> None:
 @click.argument("folders", nargs=-1, required=True, metavar="RUN RUN...")
 def compare_runs(folders: tuple[str, ...]) -> None:
     """Show what differs between runs: arguments, lines of the cfg, and results."""
+    from darkpy import text
     from darkpy.cli.output import print_table
     from darkpy.runs import differing_arguments, differing_cfg, find_runs
-    from darkpy.training import text
 
     found = find_runs(folders)
     if len(found) < 2:

@@ -25,7 +25,7 @@ class Duration(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """``1h30m`` to 5400."""
-        from darkpy.training.text import seconds
+        from darkpy.text import seconds
 
         try:
             return seconds(value)

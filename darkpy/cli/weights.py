@@ -40,7 +40,7 @@ def _cfg_and_files(paths: Sequence[str]) -> tuple[str, list[str]]:
 
 def _report(written: StoredWeights) -> None:
     """The last line of a command that wrote weights."""
-    from darkpy.training.text import plural, quantity
+    from darkpy.text import plural, quantity
 
     layers = plural(len({tensor.layer.index for tensor in written.tensors}), "layer")
     values = sum(tensor.values.size for tensor in written.tensors)
@@ -65,7 +65,7 @@ def info(paths: tuple[str, ...], by_tensor: bool) -> None:
         raise click.UsageError("--tensors needs the cfg: a weights file alone has no names in it")
 
     from darkpy.cli.output import print_table
-    from darkpy.training.text import plural
+    from darkpy.text import plural
     from darkpy.weight_tools import describe
 
     found = describe(files[0], cfgs[0] if cfgs else None, by_tensor=by_tensor)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from darkpy import text
 from darkpy.evaluation.curves import THRESHOLDS, Curve, class_line, curves
 from darkpy.report.facts import Facts
 from darkpy.report.markup import Markup, element, section
 from darkpy.report.plots import Axis, Line, Mark, line_chart, swatch, thinned
-from darkpy.training import text
 from darkpy.training.chart import loss_top
 
 MOST_POINTS = 400

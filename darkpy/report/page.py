@@ -10,12 +10,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from darkpy import text
 from darkpy.report import curves, tables
 from darkpy.report.facts import Facts, objects_by_class
 from darkpy.report.markup import Markup, element, section
 from darkpy.report.pictures import MARK, ShownPicture, typical_detected, worst_classified, worst_detected
 from darkpy.summary import layer_rows
-from darkpy.training import text
 from darkpy.training.callback import Outcome
 from darkpy.training.classifier_job import ClassifierSettings
 from darkpy.training.run_folder import RunFolder

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from darkpy import text
 from darkpy.evaluation.curves import NOTHING, confusion
 from darkpy.report.facts import Facts
 from darkpy.report.markup import Markup, element, section
-from darkpy.training import text
 
 MOST_IN_MATRIX = 24
 """Classes up to which all are in the matrix; of more, those with the most mistakes."""

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from darkpy import text
 from darkpy.classification import check_classes, hierarchy
 from darkpy.data.classification import ClassificationDataset, open_classification
 from darkpy.data.classifier_augmentation import ClassifierAugmentation
@@ -18,7 +19,6 @@ from darkpy.errors import ConfigError, Problem
 from darkpy.evaluation.classifier import ClassifierEvaluation, evaluate_classifier, top_count
 from darkpy.evaluation.confusion import draw_confusion
 from darkpy.files import atomic_write
-from darkpy.training import text
 from darkpy.training.callback import Callback, Measured, Outcome, Record
 from darkpy.training.csv_log import CsvLog
 from darkpy.training.job import TrainingResult, train

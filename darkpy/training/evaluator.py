@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from darkpy.training import text
+from darkpy import text
 from darkpy.training.callback import Callback, Measured, Outcome, Record
 from darkpy.training.run_folder import RunFolder
 

@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from darkpy import plugins
+from darkpy import plugins, text
 from darkpy.config.data_files import DataDescription, read_data
 from darkpy.detection import detection_heads
 from darkpy.errors import NotFinite
 from darkpy.network import Network
 from darkpy.summary import layer_rows
-from darkpy.training import text
 from darkpy.training.callback import Callback, Measured, Outcome
 from darkpy.training.chart import Chart
 from darkpy.training.checkpoint import EVERY, Checkpoint

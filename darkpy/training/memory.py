@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from darkpy.errors import OutOfMemory
-from darkpy.training.text import quantity
+from darkpy.text import quantity
 
 if TYPE_CHECKING:
     from darkpy.config.net import NetOptions

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from darkpy import backends, resources
+from darkpy import backends, resources, text
 from darkpy.config.cfg import Config, Entry, read_cfg
 from darkpy.config.net import NetOptions
 from darkpy.config.options import parse_options
@@ -19,7 +19,7 @@ from darkpy.errors import ConfigError, DataError, InputError, OutOfMemory, Probl
 from darkpy.evaluation import evaluate
 from darkpy.network import Network
 from darkpy.rehearsal import scratch_memory
-from darkpy.training import ema, text
+from darkpy.training import ema
 from darkpy.training.callback import Callback, Measured
 from darkpy.training.csv_log import CsvLog
 from darkpy.training.memory import available_memory, check_memory, fewest_subdivisions

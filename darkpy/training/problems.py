@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from darkpy.errors import Problem
+from darkpy.text import plural
 from darkpy.training.run_folder import writing
-from darkpy.training.text import plural
 
 if TYPE_CHECKING:
     from darkpy.training.progress import Progress

@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, TextIO
 
-from darkpy.training import text
+from darkpy import text
 from darkpy.training.callback import Callback, Record
 
 if TYPE_CHECKING:

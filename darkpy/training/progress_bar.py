@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
-from darkpy.training import text
+from darkpy import text
 from darkpy.training.callback import Outcome, Record
 from darkpy.training.progress import Progress, losses, seconds_left
 

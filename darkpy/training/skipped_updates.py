@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from darkpy.training import text
+from darkpy import text
 from darkpy.training.callback import Callback, Outcome, Record
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from darkpy.training import text
+from darkpy import text
 from darkpy.training.callback import Callback, Outcome, Record
 
 if TYPE_CHECKING:
