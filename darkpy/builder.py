@@ -73,7 +73,8 @@ def _parse_layer(
     layer_type = known.get(section.name)
     if layer_type is None:
         reason = REFUSED_SECTIONS.get(section.name)
-        unknown = f"is not a known section{suggestion(section.name, known)}"
+        hint = suggestion(section.name, known) or "; if it is a layer of your own, name its file with --plugin"
+        unknown = f"is not a known section{hint}"
         message = f"is not supported: {reason}" if reason else unknown
         problems.append(Problem(f"{section.file}:{section.line}", f"[{section.name}] {message}"))
         return None, None

@@ -119,7 +119,8 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_on_the_command_line(job: Path) -> None:
     result = run("net", "check", "my.cfg", status=2)
-    assert "[global_response_norm] is not a known section" in result.stderr
+    hint = "if it is a layer of your own, name its file with --plugin"
+    assert f"[global_response_norm] is not a known section; {hint}" in result.stderr
     assert run("net", "check", "my.cfg", "--plugin", "global_response_norm.py").output == "my.cfg  is fine: 5 layers\n"
 
 

@@ -106,6 +106,7 @@ def test_the_time_limit_stops_and_does_not_begin_an_evaluation(job: Path) -> Non
     assert result.evaluation is None
     assert "stopped at iteration 1 by the time limit of 0:00" in printed
     assert "to go on: darkpy detector train --resume 'my run'\n" in printed
+    assert "how it went: darkpy report 'my run'\n" in printed
     assert status(result.folder)["state"] == "stopped"
     assert status(result.folder)["reason"] == "the time limit of 0:00"
 

@@ -205,6 +205,7 @@ class Part:
             if option is not None:
                 command = f"darkpy {self.job.task} train --resume {quote(str(self.folder.path))}{option}"
                 self.progress.message(f"to go on: {command}")
+            self.progress.message(f"how it went: darkpy report {quote(str(self.folder.path))}")
 
 
 def _rolled_back(part: Part, error: Diverged) -> State:
