@@ -76,16 +76,6 @@ __device__ Position shared_of(const element* x, int channels, int kind, int lane
     return found;
 }
 
-// Call body(row, lane, exists) for every row; all lanes of a warp stay together, those beyond the last row with it again
-// and exists false.
-template <class Body> __device__ __forceinline__ void over_groups(long long rows, int lanes, Body body) {
-    const int each = blockDim.x / lanes;
-    for (long long first = blockIdx.x * (long long)each; first < rows; first += (long long)gridDim.x * each) {
-        const long long row = first + threadIdx.x / lanes;
-        body(row < rows ? row : rows - 1, threadIdx.x % lanes, row < rows);
-    }
-}
-
 extern "C" __global__ void __launch_bounds__(256)
 channel_activation_forward(const element* x, long long x_stride, element* out, long long out_stride, long long rows,
                            int channels, int lanes, int kind) {

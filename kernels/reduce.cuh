@@ -28,3 +28,13 @@ template <int MOST_WARPS = 32> __device__ inline float block_sum(float value) {
     for (int i = 0; i < warps; i++) value += of_warp[i];
     return value;
 }
+
+// Call body(row, lane, exists) for every row, each with `lanes` neighbouring lanes of a warp, a power of two. All lanes of
+// a warp stay together, those beyond the last row with it again and exists false.
+template <class Body> __device__ __forceinline__ void over_groups(long long rows, int lanes, Body body) {
+    const int each = blockDim.x / lanes;
+    for (long long first = blockIdx.x * (long long)each; first < rows; first += (long long)gridDim.x * each) {
+        const long long row = first + threadIdx.x / lanes;
+        body(row < rows ? row : rows - 1, threadIdx.x % lanes, row < rows);
+    }
+}

@@ -202,11 +202,14 @@ CASES = {
         ),
         {"weights": (7, 20), "grad_weights": (7, 20)}, x=MATRIX, out=(3, 7), grad_out=(3, 7), grad_x=MATRIX,
     ),
-    "on the host, with float32 beside it": case(
-        lambda b, a: b.response_norm_forward(a.x, a.norms, a.out, 3, 0.1, 0.75, 1.0), {"norms": PICTURE},
-        x=PICTURE, out=PICTURE,
+    "response norm": case(
+        lambda b, a: (
+            b.response_norm_forward(a.x, a.norms, a.out, 3, 0.1, 0.75, 2.0),
+            b.response_norm_backward(a.x, a.norms, a.grad_out, a.grad_x, 3, 0.1, 0.75, True),
+        ),
+        {"norms": PICTURE}, x=PICTURE, out=PICTURE, grad_out=PICTURE, grad_x=PICTURE,
     ),
-    "on the host": case(
+    "unit length": case(
         lambda b, a: (
             b.unit_length_forward(a.x, a.out), b.unit_length_backward(a.x, a.out_too, a.grad_out, a.grad_x, True)
         ),

@@ -23,7 +23,11 @@ def norms_by_definition(x, size, kappa):
     return norms
 
 
-@pytest.mark.parametrize(("channels", "size"), [(8, 5), (8, 4), (3, 5), (1, 5), (6, 1), (2, 9)])
+WINDOWS = [(8, 5), (8, 4), (3, 5), (1, 5), (6, 1), (2, 9), (70, 40)]
+"""Channels, and those of a window."""
+
+
+@pytest.mark.parametrize(("channels", "size"), WINDOWS)
 @pytest.mark.parametrize("name", BACKENDS)
 def test_response_norm(name, channels, size):
     b = backend(name)
@@ -59,6 +63,36 @@ def test_response_norm_gradient(channels, size):
         return [grad_x]
 
     check_gradient(lambda x: x * norms_by_definition(x, size, 20.0) ** -SETTINGS["beta"], [x], gradients)
+
+
+@pytest.mark.parametrize(("channels", "size"), WINDOWS)
+@pytest.mark.parametrize("name", BACKENDS)
+def test_response_norm_backward(name, channels, size):
+    """On channels of a larger array, of one picture and of several, where the backend takes such."""
+    b, exact = backend(name), backend("numpy", np.float64)
+    batch = 3 if b.channel_views(3) else 1
+    x, grad_out, grad_x = (random((batch, channels + 2, 3, 4), seed)[:, 1:-1] for seed in range(3))
+    norms = norms_by_definition(x, size, 20.0)
+    expected = grad_x.astype(np.float64)
+    exact.response_norm_backward(
+        *(each.astype(np.float64) for each in (x, norms, grad_out)), expected, size, **SETTINGS, accumulate=True
+    )
+    b.response_norm_backward(x, norms, grad_out, grad_x, size, **SETTINGS, accumulate=True)
+    assert_close(grad_x, expected)
+
+
+@pytest.mark.parametrize("channels", [5, 70])
+@pytest.mark.parametrize("name", BACKENDS)
+def test_unit_length_backward(name, channels):
+    b, exact = backend(name), backend("numpy", np.float64)
+    batch = 3 if b.channel_views(3) else 1
+    x, out, grad_out, grad_x = (random((batch, channels + 2, 3, 4), seed)[:, 1:-1] for seed in range(4))
+    x[0, :, 1, 1] = 0
+    b.unit_length_forward(x, out)
+    expected = grad_x.astype(np.float64)
+    exact.unit_length_backward(*(each.astype(np.float64) for each in (x, out, grad_out)), expected, accumulate=True)
+    b.unit_length_backward(x, out, grad_out, grad_x, accumulate=True)
+    assert_close(grad_x, expected)
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -13,6 +13,7 @@ from darkpy.backends.cuda.detections import DetectionOperations
 from darkpy.backends.cuda.elementwise import ElementwiseOperations
 from darkpy.backends.cuda.graphs import GraphOperations
 from darkpy.backends.cuda.loss_scale import LossScaleOperations
+from darkpy.backends.cuda.normalization import NormalizationOperations
 from darkpy.backends.cuda.on_host import OnHostOperations
 from darkpy.backends.cuda.optimizers import OptimizerOperations
 from darkpy.backends.cuda.pictures import PictureOperations
@@ -27,6 +28,7 @@ class CudaBackend(
     ConvolutionOperations,
     ElementwiseOperations,
     ActivationOperations,
+    NormalizationOperations,
     RearrangingOperations,
     SoftmaxOperations,
     OptimizerOperations,

@@ -24,7 +24,7 @@ class ActivationOperations(MemoryOperations):
             x = out
         if activation in CHANNEL_KINDS:
             rows, channels, strides = self.rows_of(x, out)
-            lanes = _lanes(channels)
+            lanes = lanes_of(channels)
             self.launch(
                 "activations", "channel_activation_forward", self.blocks_for(rows * lanes), THREADS,
                 x, strides[0], out, strides[1], rows, channels, lanes, CHANNEL_KINDS[activation],
@@ -51,7 +51,7 @@ class ActivationOperations(MemoryOperations):
             raise ValueError(f"the gradient of {activation} needs the activation's input")
         if activation in CHANNEL_KINDS:
             rows, channels, strides = self.rows_of(value, grad_out, grad_x)
-            lanes = _lanes(channels)
+            lanes = lanes_of(channels)
             self.launch(
                 "activations", "channel_activation_backward", self.blocks_for(rows * lanes), THREADS,
                 value, strides[0], grad_out, strides[1], grad_x, strides[2], rows, channels, lanes,
@@ -66,6 +66,6 @@ class ActivationOperations(MemoryOperations):
         )  # fmt: skip
 
 
-def _lanes(channels: int) -> int:
+def lanes_of(channels: int) -> int:
     """Lanes of a warp that share the channels of a position: a power of two."""
     return min(32, 1 << max(0, channels - 1).bit_length())

@@ -33,10 +33,6 @@ WRITTEN: dict[str, tuple[str, ...]] = {
     "region_boxes": (),
     "region_forward": ("out",),
     "region_loss": ("grad",),
-    "response_norm_backward": ("grad_x",),
-    "response_norm_forward": ("norms", "out"),
-    "unit_length_backward": ("grad_x",),
-    "unit_length_forward": ("out",),
 }
 
 
