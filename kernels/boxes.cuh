@@ -6,6 +6,11 @@ struct Box {
     double x, y, w, h;  // centre and size
 };
 
+struct FloatBox {
+    float x, y, w, h;
+    __device__ Box precise() const { return {x, y, w, h}; }
+};
+
 enum Measure { MSE, IOU, GIOU, DIOU, CIOU };  // BoxMeasure
 
 constexpr double PI = 3.14159265358979323846;

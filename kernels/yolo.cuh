@@ -4,11 +4,6 @@
 
 enum Channel { X, Y, WIDE, HIGH, OBJECTNESS, CLASS };
 
-struct FloatBox {
-    float x, y, w, h;
-    __device__ Box precise() const { return {x, y, w, h}; }
-};
-
 // anchor: its width and height relative to the network's input.
 __device__ inline FloatBox predicted_box(const float* values, const double* anchor, int cell, int width, int height,
                                          int new_coords) {

@@ -132,7 +132,8 @@ def check_golden_boxes(folder: Path, device: str, scale: float = 1.0) -> None:
     case = Case(folder)
     network = case.network(training=False, device=device)
     layer = network.heads[-1]
-    layer.forward(case.arrays[f"infer/{layer.index - 1:03d}/output"].reshape(1, *layer.input_shapes[0]), training=False)
+    before = case.arrays[f"infer/{layer.index - 1:03d}/output"].reshape(1, *layer.input_shapes[0])
+    layer.forward(network.backend.asarray(before), training=False)
     boxes, objectness, probabilities = layer.boxes(0, case.meta["options"]["thresh"])
     uncertainties = np.zeros((len(boxes), case.arrays["infer/dets_raw"].shape[1] - 5 - layer.classes))
     found = np.column_stack([scale * boxes, objectness, uncertainties, probabilities])

@@ -182,6 +182,9 @@ CASES = {
         lambda b, a: b.difference(a.output, a.truth, a.grad, "smooth"), {"truth": PICTURE, "grad": PICTURE},
         output=PICTURE,
     ),
+    "gaussian_yolo": case(
+        lambda b, a: b.gaussian_yolo_forward(a.x, a.out, 2, 3, 1.2), {"out": (2, 24, 4, 5)}, x=(2, 24, 4, 5)
+    ),
     "yolo": case(lambda b, a: b.yolo_forward(a.x, a.out, 2, 3, 1.2, False), {"out": (2, 16, 4, 5)}, x=(2, 16, 4, 5)),
     "convolution": case(
         lambda b, a: b.convolution_forward(a.x, a.weights, a.out, CONVOLUTION, None, a.bias, "leaky"),

@@ -70,6 +70,12 @@ def batch(number: int, size: int = 32) -> tuple[np.ndarray, list[np.ndarray]]:
     return rng.random((4, 3, size, size), np.float32), [*objects, np.zeros((0, 5))]
 
 
+#: Filters of the convolution before a head, and the head.
+HEADS = {
+    "Gaussian_yolo": (22, "[Gaussian_yolo]\nclasses=2\nnum=2\nanchors=8,8, 16,16\niou_thresh=.2\niou_loss=ciou\n"),
+}
+
+
 def labels(number: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(number)
     return rng.random((4, 3, 8, 8), np.float32), np.eye(5, dtype=np.float32)[rng.integers(0, 5, 4)]
@@ -159,6 +165,19 @@ class TestWaiting:
         updates[-1].wait()
         assert all(math.isfinite(update.read()) for update in updates)
         assert hostcuda.waits() == before + 1, "those before the last one are there then"
+
+    @pytest.mark.parametrize("head", HEADS)
+    def test_no_head_is_waited_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str) -> None:
+        """One by one, while it is recorded, and launched as one."""
+        path = write_cfg(tmp_path, filters=HEADS[head][0])
+        path.write_text(path.read_text().partition("[yolo]")[0] + HEADS[head][1])
+        network = Network(read_cfg(path), training=True, device="cuda")
+        monkeypatch.setenv("HOSTCUDA_BUSY", "1")
+        before = hostcuda.waits()
+        updates = [network.start_update(*batch(number)) for number in range(4)]
+        assert hostcuda.waits() == before
+        losses = [update.read() for update in updates]
+        assert len(set(losses)) == 4 and all(math.isfinite(loss) for loss in losses)
 
     def test_a_pass_that_is_read_at_once_leaves_no_alarm(self, tmp_path: Path) -> None:
         network = detector(tmp_path, "cuda")

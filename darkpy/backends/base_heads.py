@@ -7,12 +7,13 @@ All are named tuples of numbers and arrays, because compiled code reads them as 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
 import numpy as np
 
-from darkpy.backends.base_yolo import PackedTruth, YoloLoss, object_rows, pack_truth
+from darkpy.backends.base_yolo import PackedTruth, YoloDecode, YoloLoss, object_rows, pack_truth
 
 EVERYWHERE = 100_000
 """An object whose centre lies further out than this, both ways, has a class but no place in the picture."""
@@ -91,12 +92,24 @@ class YoloPoint(IntEnum):
     RIGHT_BOTTOM = 2
 
 
+@dataclass(frozen=True)
+class GaussianDecode(YoloDecode):
+    """What turns a [Gaussian_yolo] head's output into boxes: as [yolo]'s, from the ``point`` of a box."""
+
+    point: YoloPoint = YoloPoint.CENTER
+
+
 class GaussianLoss(NamedTuple):
     """Everything a [Gaussian_yolo] head depends on: what [yolo] does, and the keys of its own."""
 
     yolo: YoloLoss
     uc_normalizer: float
     point: YoloPoint
+
+    def decode(self) -> GaussianDecode:
+        """The part that turns outputs into boxes."""
+        head = self.yolo
+        return GaussianDecode(head.anchors[head.mask], head.classes, head.width, head.height, point=self.point)
 
 
 class DetectionSettings(NamedTuple):

@@ -12,7 +12,13 @@ from darkpy.backends.base_yolo import PackedTruth, pack_truth
 from darkpy.backends.journal import Pending
 
 if TYPE_CHECKING:
-    from darkpy.backends.base_heads import ContrastiveLoss, DetectionSettings, GaussianLoss, RegionSettings
+    from darkpy.backends.base_heads import (
+        ContrastiveLoss,
+        DetectionSettings,
+        GaussianDecode,
+        GaussianLoss,
+        RegionSettings,
+    )
     from darkpy.backends.base_words import Array
     from darkpy.backends.base_yolo import LossParts, YoloDecode, YoloLoss
     from darkpy.boxes import Kept, Suppression
@@ -57,7 +63,7 @@ class LossContract(ABC):
     def pack_objects(
         self, truth: Sequence[np.ndarray], classes: int, max_boxes: int, room: Any = None
     ) -> PackedTruth | Any:
-        """The objects of a mini-batch as :meth:`yolo_loss` takes them, where the backend computes.
+        """The objects of a mini-batch as the losses of [yolo] and [Gaussian_yolo] take them, there where they compute.
 
         ``truth``: per picture a host array (m, 5) of class, cx, cy, w, h; see :func:`pack_truth` for those that count.
         ``room``: what an earlier call returned and nobody needs any more; it may be used again.
@@ -136,13 +142,13 @@ class LossContract(ABC):
 
     @abstractmethod
     def gaussian_yolo_loss(
-        self, output: Array, truth: Sequence[Any], grad: Array, settings: GaussianLoss
-    ) -> LossParts:
+        self, output: Array, truth: Any, grad: Array, settings: GaussianLoss
+    ) -> LossParts | Pending[LossParts]:
         """Loss of a [Gaussian_yolo] head's output and its gradient; ``truth`` as in :meth:`yolo_loss`."""
 
     @abstractmethod
     def gaussian_yolo_boxes(
-        self, output: Array, image: int, thresh: float, settings: GaussianLoss
+        self, output: Array, image: int, thresh: float, settings: GaussianDecode
     ) -> tuple[Any, Any, Any]:
         """As :meth:`yolo_boxes`; probabilities are lowered by the mean of a box's uncertainties."""
 

@@ -193,6 +193,11 @@ def pack_truth(truth: Sequence[np.ndarray], classes: int, max_boxes: int, column
     return PackedTruth(joined, starts)
 
 
+def packed_truth(truth: PackedTruth | Sequence[np.ndarray], classes: int, max_boxes: int) -> PackedTruth:
+    """What :func:`pack_truth` makes of objects; those that are packed stay as they are."""
+    return truth if isinstance(truth, PackedTruth) else pack_truth(truth, classes, max_boxes)
+
+
 def object_rows(rows: np.ndarray, columns: int = 5) -> np.ndarray:
     """The objects of one picture as float32 (m, columns): further columns are cut off, missing ones are -1."""
     rows = np.asarray(rows, np.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from darkpy.backends.base_heads import GaussianLoss, YoloPoint
 from darkpy.backends.base_yolo import LossParts
+from darkpy.backends.journal import Pending
 from darkpy.config.options import option
 from darkpy.layers.base import register
 from darkpy.layers.heads import AnchorHead, AnchorOptions
@@ -42,8 +42,8 @@ class GaussianYolo(AnchorHead):
         o = self.options
         self.backend.gaussian_yolo_forward(x, self.output, len(o.mask), o.classes, o.scale_x_y)
 
-    def evaluate(self, truth: Sequence[np.ndarray], grad: Any) -> LossParts:
-        """The loss of the last output; writes its gradient."""
+    def evaluate(self, truth: Any, grad: Any) -> LossParts | Pending[LossParts]:
+        """The loss of the last output for packed objects; writes its gradient."""
         return self.backend.gaussian_yolo_loss(self.output, truth, grad, self.loss_settings())
 
     def boxes(self, image: int, thresh: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -51,7 +51,7 @@ class GaussianYolo(AnchorHead):
 
         As [yolo]'s, but that a probability is lowered by the mean of the box's four uncertainties.
         """
-        return self.backend.gaussian_yolo_boxes(self.output, image, thresh, self.loss_settings())
+        return self.backend.gaussian_yolo_boxes(self.output, image, thresh, self.loss_settings().decode())
 
     def loss_settings(self) -> GaussianLoss:
         """The options as the backend takes them, for the present size of the network's input."""

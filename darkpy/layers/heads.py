@@ -228,6 +228,16 @@ class AnchorHead(DetectionHead):
         sizes = np.reshape(self.options.anchors, (-1, 2))[list(self.options.mask)]
         return [f"{width:g}x{height:g} {name}" for width, height in sizes for name in (*places, "object", *classes)]
 
+    def expect(self, truth: Any) -> None:
+        """Take the objects of the pictures, packed; heads that see the same ones share them."""
+        super().expect(truth)
+        mapped = None if self.class_map is None else self.class_map.tobytes()
+        kind = (self.classes, self.options.max, mapped)
+        self.truth = self.graph.shared_truth(kind, self._packed)
+
+    def _packed(self, room: Any) -> Any:
+        return self.backend.pack_objects(self.truth, self.classes, self.options.max, room)
+
     def yolo_settings(self, **keys: Any) -> YoloLoss:
         """The shared keys as the backend takes them, for the present size of the network's input; and ``keys``."""
         o = self.options

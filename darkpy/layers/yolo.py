@@ -51,16 +51,6 @@ class Yolo(AnchorHead):
         o = self.options
         self.backend.yolo_forward(x, self.output, len(o.mask), o.classes, o.scale_x_y, o.new_coords)
 
-    def expect(self, truth: Any) -> None:
-        """Take the objects of the pictures, packed; heads that see the same ones share them."""
-        super().expect(truth)
-        mapped = None if self.class_map is None else self.class_map.tobytes()
-        kind = (self.classes, self.options.max, mapped)
-        self.truth = self.graph.shared_truth(kind, self._packed)
-
-    def _packed(self, room: Any) -> Any:
-        return self.backend.pack_objects(self.truth, self.classes, self.options.max, room)
-
     def evaluate(self, truth: Any, grad: Any) -> LossParts | Pending[LossParts]:
         """The loss of the last output for packed objects; writes its gradient."""
         return self.backend.yolo_loss(self.output, truth, grad, self.loss_settings())

@@ -11,6 +11,7 @@ from darkpy.backends.cuda.compiler import cache_folder
 from darkpy.backends.cuda.convolution import ConvolutionOperations
 from darkpy.backends.cuda.detections import DetectionOperations
 from darkpy.backends.cuda.elementwise import ElementwiseOperations
+from darkpy.backends.cuda.gaussian_yolo import GaussianYoloOperations
 from darkpy.backends.cuda.graphs import GraphOperations
 from darkpy.backends.cuda.loss_scale import LossScaleOperations
 from darkpy.backends.cuda.normalization import NormalizationOperations
@@ -34,6 +35,7 @@ class CudaBackend(
     OptimizerOperations,
     LossScaleOperations,
     DetectionOperations,
+    GaussianYoloOperations,
     OnHostOperations,
     PictureOperations,
     RehearsalOperations,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -85,13 +86,32 @@ class YoloOperations(JournalOperations):
         self, output: DeviceArray, truth: Any, grad: DeviceArray, settings: YoloLoss
     ) -> Pending[LossParts]:
         """See :meth:`Backend.yolo_loss`."""
+        finish = partial(loss_parts, settings=settings)
+        return self.anchor_loss("yolo", output, truth, grad, settings, finish)
+
+    def anchor_loss(
+        self,
+        kind: str,
+        output: DeviceArray,
+        truth: Any,
+        grad: DeviceArray,
+        settings: YoloLoss,
+        finish: Callable[[np.ndarray, np.ndarray, float], LossParts],
+        numbers: Sequence[int] = (),
+        constants: Sequence[float] = (),
+    ) -> Pending[LossParts]:
+        """The loss of a ``kind`` of head by the four kernels that every kind has under its own name.
+
+        numbers, constants: what the kind depends on beside. finish: what makes a loss of the sums of squares, of
+        TOTALS, and of the mean objectness.
+        """
         if not isinstance(truth, Objects):
             truth = self.pack_objects(truth, settings.classes, settings.max_boxes)
         pictures, _, height, width = output.shape
         slots = len(settings.mask)
         objects, starts, owners = truth.arrays
         arrays = (output, output.positions()[2], grad, grad.positions()[2])
-        head = self._head(settings, height, width)
+        head = self._head(settings, height, width, numbers, constants)
         cells = pictures * height * width * slots
         blocks = (-(-height * width * slots // THREADS), pictures)
         teaching = -(-truth.capacity * slots // THREADS)
@@ -100,48 +120,57 @@ class YoloOperations(JournalOperations):
         squares = self.scratch((self.blocks_for(cells, ROWS), 3))
         targets = self.scratch((truth.capacity * slots,), np.int32)
         self.fill(grad, 0.0)
-        self.launch("yolo", "yolo_background", blocks, THREADS, *arrays, objects, starts, *head, objectness)
-        self.launch("yolo", "yolo_targets", teaching, THREADS, objects, starts, pictures, *head, targets)
+        self.launch(kind, f"{kind}_background", blocks, THREADS, *arrays, objects, starts, *head, objectness)
+        self.launch(kind, f"{kind}_targets", teaching, THREADS, objects, starts, pictures, *head, targets)
         self.launch(
-            "yolo", "yolo_teach", teaching, THREADS,
+            kind, f"{kind}_teach", teaching, THREADS,
             *arrays, objects, starts, owners, pictures, targets, *head, totals,
         )  # fmt: skip
-        self.launch("yolo", "yolo_squares", squares.shape[0], THREADS, *arrays[2:], cells, *head, squares)
-
-        def finish(sums: np.ndarray) -> LossParts:
-            return loss_parts(sums[:3], sums[3 : 3 + TOTALS], float(sums[-1]) / cells, settings)
-
-        return self.figures(finish, squares, totals, objectness)
+        self.launch(kind, f"{kind}_squares", squares.shape[0], THREADS, *arrays[2:], cells, *head, squares)
+        return self.figures(
+            lambda sums: finish(sums[:3], sums[3 : 3 + TOTALS], float(sums[-1]) / cells), squares, totals, objectness
+        )
 
     def yolo_boxes(
         self, output: DeviceArray, image: int, thresh: float, settings: YoloDecode
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See :meth:`Backend.yolo_boxes`; waits for the device."""
-        picture = output[image : image + 1]
+        return self.anchor_boxes("yolo", output[image : image + 1], thresh, settings, settings.new_coords)
+
+    def anchor_boxes(
+        self, kind: str, picture: DeviceArray, thresh: float, settings: YoloDecode, number: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The boxes of one picture by the two kernels that every kind of head has; number: what they depend on beside.
+
+        Waits for the device.
+        """
         height, width = picture.shape[2:]
-        slots, channels = len(settings.anchors), CLASS + settings.classes
-        cells = height * width * slots
+        slots = len(settings.anchors)
+        cells, channels = height * width * slots, picture.shape[1] // slots
         blocks = -(-cells // THREADS)
-        counts, found = self.scratch((blocks,), np.int32), self.scratch((cells, channels))
+        counts, found = self.scratch((blocks,), np.int32), self.scratch((cells, CLASS + settings.classes))
         anchors = self._doubles(settings.anchors / (settings.width, settings.height))
         common = (picture, picture.positions()[2], cells, slots, channels, thresh, counts)
-        self.launch("yolo", "yolo_count", blocks, THREADS, *common)
-        self.launch("yolo", "yolo_pick", blocks, THREADS, *common, anchors, width, height, settings.new_coords, found)
+        self.launch(kind, f"{kind}_count", blocks, THREADS, *common)
+        self.launch(kind, f"{kind}_pick", blocks, THREADS, *common, anchors, width, height, number, found)
         rows = self.to_host(found[: int(self.to_host(counts).sum())])
         return rows[:, :4], rows[:, 4], rows[:, CLASS:]
 
-    def _head(self, settings: YoloLoss, height: int, width: int) -> tuple[DeviceArray, DeviceArray]:
+    def _head(
+        self, settings: YoloLoss, height: int, width: int, numbers: Sequence[int], constants: Sequence[float]
+    ) -> tuple[DeviceArray, DeviceArray]:
         """What the kernels know as ``struct Head``: whole numbers, and others."""
         s = settings
-        numbers = [
+        whole = [
             s.classes, len(s.mask), len(s.anchors), width, height, s.iou_loss, s.iou_thresh_kind, s.new_coords,
-            s.objectness_smooth, s.focal_loss, *s.mask,
+            s.objectness_smooth, s.focal_loss, *s.mask, *numbers,
         ]  # fmt: skip
-        constants = [
+        others = [
             s.ignore_thresh, s.truth_thresh, s.iou_thresh, s.iou_normalizer, s.obj_normalizer, s.max_delta,
             s.label_smooth_eps, *np.ravel(s.anchors / (s.width, s.height)), *s.class_multipliers, *s.class_factors,
+            *constants,
         ]  # fmt: skip
-        return self.constant(numbers, np.int32), self.constant(constants, np.float64)
+        return self.constant(whole, np.int32), self.constant(others, np.float64)
 
     def _doubles(self, values: Any) -> DeviceArray:
         """In double precision on the device."""

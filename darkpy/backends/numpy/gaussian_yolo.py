@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from darkpy.backends.base_heads import GaussianLoss, YoloPoint
-from darkpy.backends.base_yolo import BOX_CHANNELS, CLASS, OBJECTNESS, LossParts, pack_truth
+from darkpy.backends.base_heads import GaussianDecode, GaussianLoss, YoloPoint
+from darkpy.backends.base_yolo import BOX_CHANNELS, CLASS, OBJECTNESS, LossParts, PackedTruth, packed_truth
 from darkpy.backends.numpy.gaussian_yolo_cells import (
     assign_gaussians,
     train_confident_gaussians,
@@ -44,13 +44,17 @@ class GaussianYoloOperations(YoloOperations):
             centres -= 0.5 * (scale_x_y - 1)
 
     def gaussian_yolo_loss(
-        self, output: np.ndarray, truth: Sequence[np.ndarray], grad: np.ndarray, settings: GaussianLoss
+        self,
+        output: np.ndarray,
+        truth: PackedTruth | Sequence[np.ndarray],
+        grad: np.ndarray,
+        settings: GaussianLoss,
     ) -> LossParts:
         """See :meth:`Backend.gaussian_yolo_loss`; the three steps are those of :meth:`yolo_loss`."""
         head = settings.yolo
-        packed = pack_truth(truth, head.classes, head.max_boxes)
+        packed = packed_truth(truth, head.classes, head.max_boxes)
         output, grad = (split_gaussians(array, len(head.mask), head.classes) for array in (output, grad))
-        boxes = gaussian_boxes(output, settings)
+        boxes = gaussian_boxes(output, settings.decode())
         grad.fill(0)
         best_iou, best_truth = self._best_objects(boxes, packed)
         rest, rest_grad = probabilities_of(output), probabilities_of(grad)
@@ -69,10 +73,10 @@ class GaussianYoloOperations(YoloOperations):
         return summed_parts(squares, totals, float(rest[:, :, OBJECTNESS].mean()))
 
     def gaussian_yolo_boxes(
-        self, output: np.ndarray, image: int, thresh: float, settings: GaussianLoss
+        self, output: np.ndarray, image: int, thresh: float, settings: GaussianDecode
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """See :meth:`Backend.gaussian_yolo_boxes`; cell by cell, row-major, and within a cell anchor by anchor."""
-        picture = split_gaussians(output[image : image + 1], len(settings.yolo.mask), settings.yolo.classes)
+        picture = split_gaussians(output[image : image + 1], len(settings.anchors), settings.classes)
         rest = probabilities_of(picture)
         row, column, slot = np.nonzero(np.moveaxis(rest[0, :, OBJECTNESS], 0, -1) > thresh)
         boxes = gaussian_boxes(picture, settings)[0, slot, :, row, column]
@@ -106,9 +110,9 @@ def probabilities_of(array: np.ndarray) -> np.ndarray:
     return array[:, :, BOX_CHANNELS:]
 
 
-def gaussian_boxes(output: np.ndarray, settings: GaussianLoss) -> np.ndarray:
+def gaussian_boxes(output: np.ndarray, settings: GaussianDecode) -> np.ndarray:
     """Boxes (n, a, 4, h, w), relative to the picture, of an output (n, a, 9 + classes, h, w)."""
-    boxes = predicted_boxes(output[:, :, 0 : 2 * BOX_CHANNELS : 2], settings.yolo.decode())
+    boxes = predicted_boxes(output[:, :, 0 : 2 * BOX_CHANNELS : 2], settings)
     if settings.point == YoloPoint.LEFT_TOP:
         boxes[:, :, :2] += boxes[:, :, 2:] / 2
     elif settings.point == YoloPoint.RIGHT_BOTTOM:

@@ -24,7 +24,7 @@ from darkpy.backends.base_yolo import (
     PackedTruth,
     YoloDecode,
     YoloLoss,
-    pack_truth,
+    packed_truth,
 )
 from darkpy.backends.numpy.memory import MemoryOperations
 from darkpy.backends.numpy.yolo_cells import (
@@ -72,9 +72,7 @@ class YoloOperations(MemoryOperations):
         boxes that fit better than ``truth_thresh`` learn the object they fit; every object teaches the anchors of its
         cell whose shape fits. ``grad`` is the negative of Darknet's delta.
         """
-        if not isinstance(truth, PackedTruth):
-            truth = pack_truth(truth, settings.classes, settings.max_boxes)
-        packed: PackedTruth = truth
+        packed = packed_truth(truth, settings.classes, settings.max_boxes)
         slots = len(settings.mask)
         output, grad = (split_anchors(array, slots, settings.classes) for array in (output, grad))
         boxes = predicted_boxes(output, settings.decode())
