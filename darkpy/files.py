@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,3 +34,14 @@ def atomic_write(path: str | Path, mode: str = "wb") -> Iterator[IO[Any]]:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def keep_copy(path: Path, copy: Path) -> None:
+    """Let ``copy`` be the file that ``path`` is now, whatever is written to ``path`` later by :func:`atomic_write`."""
+    name = copy.with_name(copy.name + ".tmp")
+    name.unlink(missing_ok=True)
+    try:
+        name.hardlink_to(path)  # at once, and without room
+    except OSError:  # not every file system can
+        shutil.copyfile(path, name)
+    name.replace(copy)

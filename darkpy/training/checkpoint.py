@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from darkpy.files import keep_copy
 from darkpy.training.callback import Callback, Outcome, Record
 from darkpy.training.divergence import Diverged, bad_weights, name_of
 from darkpy.training.ema import Ema
@@ -26,9 +27,10 @@ class Checkpoint(Callback):
 
     keep_every: also keep the weights of every so many iterations, as ``<iteration>.weights``; 0 for none.
     ema: a moving average, saved beside ``last.weights`` as ``ema.weights``.
+    keep_before: also keep the state that was saved before the last one.
     rollbacks, origin: what the state says of the run, see :class:`~darkpy.training.state.State`.
 
-    ``saved`` is the last iteration that was saved, None before the first.
+    ``saved`` is the last iteration that was saved, None before the first; ``first`` is that one.
 
     Weights that are not all finite are never written, so that what was saved stays good.
     """
@@ -41,6 +43,7 @@ class Checkpoint(Callback):
         every: int = EVERY,
         keep_every: int = 0,
         ema: Ema | None = None,
+        keep_before: bool = False,
         rollbacks: int = 0,
         origin: Mapping[str, Any] | None = None,
     ) -> None:
@@ -49,13 +52,16 @@ class Checkpoint(Callback):
         self.every = every
         self.keep_every = keep_every
         self.ema = ema
+        self.keep_before = keep_before
         self.rollbacks = rollbacks
         self.origin = dict(origin or {})
         self.saved: int | None = None
+        self.first: int | None = None
 
     def start(self, trainer: Trainer) -> None:
         """Save what is there to begin with."""
         self._save(trainer)
+        self.first = self.saved
 
     def is_due(self, trainer: Trainer, iteration: int) -> bool:
         """Whether it is time to save, or it was asked for."""
@@ -88,6 +94,8 @@ class Checkpoint(Callback):
         state = trainer.state(outcome)
         state.rollbacks, state.origin = self.rollbacks, self.origin
         with writing(self.folder.state):
+            if self.keep_before and self.saved not in (None, network.iteration):
+                keep_copy(self.folder.state, self.folder.state_before)
             state.save(self.folder.state)
         self.folder.save_weights(network, "last")
         if self.ema is not None:

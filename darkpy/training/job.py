@@ -209,16 +209,22 @@ class Part:
 
 
 def _rolled_back(part: Part, error: Diverged) -> State:
-    """Bring the network back to what was saved last, with half the learning rate; or raise the error."""
+    """Bring the network back to what was saved last, with half the learning rate; or raise the error.
+
+    Where it was brought back to that before, and came to the same end, what was saved then was perhaps no good any
+    more, its numbers being finite but huge: then to what was saved before.
+    """
     job, folder, progress = part.job, part.folder, part.progress
     if job.settings.on_nan != "rollback" or part.checkpoint.saved is None or part.rollbacks == ROLLBACKS:
         # Without a rollback it would come to the same end again.
         part.say_what_is_saved(" --on-nan rollback" if job.settings.on_nan != "rollback" else None)
         raise error
-    state = State.load(folder.state)
+    came_to_nothing = part.rollbacks > 0 and part.checkpoint.saved == part.checkpoint.first
+    path = folder.state_before if came_to_nothing and folder.state_before.exists() else folder.state
+    state = State.load(path)
     state.rollbacks = part.rollbacks + 1
-    state.rate_scale /= 2
-    restore(job.network, state, str(folder.state))
+    state.rate_scale = job.network.rate_scale / 2
+    restore(job.network, state, str(path))
     progress.message(error.what)
     progress.message(
         f"rollback {state.rollbacks} of {ROLLBACKS}: back to iteration {job.network.iteration:,}, with "
@@ -264,6 +270,7 @@ def _checkpoint(job: Prepared, folder: RunFolder, progress: Progress, rollbacks:
         every=extra.get("savelast", EVERY),
         keep_every=job.settings.keep_every or extra.get("saveweights", 0),
         ema=Ema(alpha, max_batches) if has_effect(alpha, max_batches) else None,
+        keep_before=job.settings.on_nan == "rollback",
         rollbacks=rollbacks,
         origin=origin(job),
     )

@@ -76,6 +76,11 @@ class RunFolder:
         return self.path / "state.npz"
 
     @property
+    def state_before(self) -> Path:
+        """The state before that, if a rollback may need it."""
+        return self.path / "state-before.npz"
+
+    @property
     def status(self) -> Path:
         """How far it is."""
         return self.path / "status.json"
