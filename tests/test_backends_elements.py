@@ -39,6 +39,7 @@ def case(program: Any, floats: dict[str, tuple[int, ...]] | None = None, sliced:
 
 
 CONVOLUTION = ConvolutionGeometry(3, 2, 1, padding=1)
+LOCAL = ConvolutionGeometry(3, 3, 2, padding=1)
 POOL = PoolGeometry(3, 2, 1, offset=1)
 CHANNELS = dict.fromkeys(("scales", "biases", "mean", "variance"), (8,))
 
@@ -196,6 +197,15 @@ CASES = {
             b.convolution_backward_weights(a.x, a.grad_out, a.grad_weights, CONVOLUTION),
         ),
         {"weights": (12, 8, 3, 3), "grad_weights": (12, 8, 3, 3)}, x=PICTURE, grad_out=(2, 12, 3, 6), grad_x=PICTURE,
+    ),
+    "local": case(
+        lambda b, a: (
+            b.local_forward(a.x, a.weights, a.out, LOCAL),
+            b.local_backward_input(a.grad_out, a.weights, a.grad_x, LOCAL, True),
+            b.local_backward_weights(a.x, a.grad_out, a.grad_weights, LOCAL),
+        ),
+        {"weights": (6, 5, 8, 3, 3), "grad_weights": (6, 5, 8, 3, 3)},
+        x=PICTURE, out=(2, 5, 2, 3), grad_out=(2, 5, 2, 3), grad_x=PICTURE,
     ),
     "linear": case(
         lambda b, a: (

@@ -16,6 +16,11 @@ CASES = {
     "one position": ((2, 2, 4, 4), 5, ConvolutionGeometry(4), (1, 1)),
 }
 cases = pytest.mark.parametrize(("x_shape", "filters", "geometry", "size"), CASES.values(), ids=CASES.keys())
+#: More pictures, channels and filters than a warp takes at a time.
+MANY = {"many": ((18, 70, 3, 4), 67, ConvolutionGeometry(3, 2, 2, 1), (2, 2))}
+all_cases = pytest.mark.parametrize(
+    ("x_shape", "filters", "geometry", "size"), [*CASES.values(), *MANY.values()], ids=[*CASES, *MANY]
+)
 
 
 def weights_of(x_shape, filters, geometry, size, dtype=np.float32):
@@ -33,14 +38,40 @@ def local_by_definition(x, weights, geometry, size):
     return out
 
 
-@cases
+def in_view(b, shape, seed):
+    """Random numbers, as some channels of a larger array where the backend takes such."""
+    n, c, height, width = shape
+    return random((n, c + 3, height, width), seed)[:, 2:-1] if b.channel_views(n) else random(shape, seed)
+
+
+@all_cases
 @pytest.mark.parametrize("name", BACKENDS)
 def test_local_forward(name, x_shape, filters, geometry, size):
     b = backend(name)
-    x, weights = random(x_shape, 0), weights_of(x_shape, filters, geometry, size)
-    out = np.full((x_shape[0], filters, *size), np.nan, np.float32)
+    x, weights = in_view(b, x_shape, 0), weights_of(x_shape, filters, geometry, size)
+    out = in_view(b, (x_shape[0], filters, *size), 2)
     b.local_forward(x, weights, out, geometry)
     assert_close(out, local_by_definition(x, weights, geometry, size))
+
+
+@all_cases
+@pytest.mark.parametrize("name", BACKENDS)
+def test_local_backward(name, x_shape, filters, geometry, size):
+    """The gradients of float32 on every backend are those of float64, whose own are checked below."""
+    b, exact = backend(name), backend("numpy", np.float64)
+    weights = weights_of(x_shape, filters, geometry, size)
+    grad_weights = np.ones_like(weights)
+    x, grad_out, grad_x = (in_view(b, shape, 2) for shape in (x_shape, (x_shape[0], filters, *size), x_shape))
+    expected, expected_weights = np.array(grad_x, np.float64), np.ones_like(weights, np.float64)
+    wide = {"x": np.array(x, np.float64), "grad_out": np.array(grad_out, np.float64)}
+    exact.local_backward_input(wide["grad_out"], weights.astype(np.float64), expected, geometry, accumulate=True)
+    exact.local_backward_weights(wide["x"], wide["grad_out"], expected_weights, geometry)
+    b.local_backward_input(grad_out, weights, grad_x, geometry, accumulate=True)
+    b.local_backward_weights(x, grad_out, grad_weights, geometry)
+    assert_close(grad_x, expected)
+    assert_close(grad_weights, expected_weights)
+    b.local_backward_input(grad_out, weights, grad_x, geometry)
+    assert_close(grad_x, expected - in_view(b, x_shape, 2))
 
 
 @cases

@@ -13,6 +13,7 @@ from darkpy.backends.cuda.detections import DetectionOperations
 from darkpy.backends.cuda.elementwise import ElementwiseOperations
 from darkpy.backends.cuda.gaussian_yolo import GaussianYoloOperations
 from darkpy.backends.cuda.graphs import GraphOperations
+from darkpy.backends.cuda.local import LocalOperations
 from darkpy.backends.cuda.loss_scale import LossScaleOperations
 from darkpy.backends.cuda.normalization import NormalizationOperations
 from darkpy.backends.cuda.on_host import OnHostOperations
@@ -27,6 +28,7 @@ __all__ = ["CudaBackend"]
 
 class CudaBackend(
     ConvolutionOperations,
+    LocalOperations,
     ElementwiseOperations,
     ActivationOperations,
     NormalizationOperations,

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from darkpy.backends.base import Backend, ConvolutionGeometry
+from darkpy.backends.base import Backend
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.memory import MemoryOperations
 from darkpy.backends.precision import is_float
@@ -24,9 +24,6 @@ WRITTEN: dict[str, tuple[str, ...]] = {
     "detection_boxes": (),
     "detection_forward": ("out",),
     "detection_loss": ("grad",),
-    "local_backward_input": ("grad_x",),
-    "local_backward_weights": ("grad_weights",),
-    "local_forward": ("out",),
     "region_boxes": (),
     "region_forward": ("out",),
     "region_loss": ("grad",),
@@ -47,12 +44,6 @@ class HostBackend(MemoryOperations):
         """A copy on the host; floats in the type that the host computes with."""
         values = self.to_host(array)
         return values.astype(self.host.dtype, copy=False) if is_float(values.dtype) else values
-
-    def local_workspace(
-        self, x_shape: Sequence[int], weights_shape: Sequence[int], geometry: ConvolutionGeometry
-    ) -> int:
-        """See :meth:`Backend.local_workspace`: none of the device's; the host has its own."""
-        return 0
 
 
 def _on_host(name: str, written: Sequence[str]) -> Callable[..., Any]:
