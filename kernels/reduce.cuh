@@ -4,7 +4,7 @@
 constexpr unsigned ALL_LANES = 0xffffffffu;
 
 // Over groups of `lanes` neighbouring lanes, a power of two; all lanes of the warp must call it.
-__device__ __forceinline__ float warp_sum(float value, int lanes = 32) {
+template <class T> __device__ __forceinline__ T warp_sum(T value, int lanes = 32) {
 #pragma unroll
     for (int step = lanes / 2; step; step /= 2) value += __shfl_xor_sync(ALL_LANES, value, step);
     return value;

@@ -14,6 +14,7 @@ from darkpy.backends.base import ConvolutionGeometry, PoolGeometry
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.precision import activation_dtype
 from darkpy.errors import InputError
+from tests import test_backends_contrastive as contrastive
 from tests.backends import SHORT_PRECISIONS, why_no_gpu
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")]
@@ -42,6 +43,9 @@ CONVOLUTION = ConvolutionGeometry(3, 2, 1, padding=1)
 LOCAL = ConvolutionGeometry(3, 3, 2, padding=1)
 POOL = PoolGeometry(3, 2, 1, offset=1)
 CHANNELS = dict.fromkeys(("scales", "biases", "mean", "variance"), (8,))
+
+OBJECTS = contrastive.truth(2, 5, 3)
+CONTRAST = contrastive.settings()
 
 CASES = {
     "activation": case(lambda b, a: b.activation_forward(a.x, a.out, "mish"), x=PICTURE, out=PICTURE),
@@ -197,6 +201,9 @@ CASES = {
             b.convolution_backward_weights(a.x, a.grad_out, a.grad_weights, CONVOLUTION),
         ),
         {"weights": (12, 8, 3, 3), "grad_weights": (12, 8, 3, 3)}, x=PICTURE, grad_out=(2, 12, 3, 6), grad_x=PICTURE,
+    ),
+    "contrastive": case(
+        lambda b, a: b.contrastive_loss(a.x, OBJECTS, a.grad, CONTRAST), {"grad": (2, 12, 4, 5)}, x=(2, 12, 4, 5)
     ),
     "local": case(
         lambda b, a: (

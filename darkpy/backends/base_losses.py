@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from darkpy.backends.base_contrastive import Samples, find_samples
 from darkpy.backends.base_yolo import PackedTruth, pack_truth
 from darkpy.backends.journal import Pending
 
@@ -177,14 +178,24 @@ class LossContract(ABC):
     ) -> tuple[Any, Any, Any]:
         """All boxes of one picture, as :meth:`yolo_boxes` returns them."""
 
-    @abstractmethod
-    def contrastive_loss(
-        self, embeddings: Array, truth: Sequence[Any], grad: Array, settings: ContrastiveLoss
-    ) -> float:
-        """How far the embeddings (n, anchors * size, h, w) of one object, in several pictures, are from each other.
+    def pack_samples(
+        self, truth: Sequence[np.ndarray], height: int, width: int, settings: ContrastiveLoss, room: Any = None
+    ) -> Samples | Any:
+        """The objects of a mini-batch as :meth:`contrastive_loss` takes them, where the backend computes.
 
         ``truth``: per picture a host array (m, 6) of class, cx, cy, w, h, identity; those of a negative identity, or
-        without one, are left out. Writes the gradient of the embeddings; returns the sum of its squares.
+        without one, are left out. height, width: of the embeddings. ``room`` as in :meth:`pack_objects`.
+        """
+        return find_samples(truth, height, width, settings.head)
+
+    @abstractmethod
+    def contrastive_loss(
+        self, embeddings: Array, truth: Any, grad: Array, settings: ContrastiveLoss
+    ) -> float | Pending[float]:
+        """How far the embeddings (n, anchors * size, h, w) of one object, in several pictures, are from each other.
+
+        ``truth``: what :meth:`pack_samples` returned for these settings, or what that takes. Writes the gradient of the
+        embeddings; returns the sum of its squares.
         """
 
     # --- optimizers, on flat vectors; they do nothing once a :meth:`journal` has something that is not finite

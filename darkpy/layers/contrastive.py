@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from darkpy.backends.base_heads import ContrastiveLoss
+from darkpy.backends.journal import Pending
 from darkpy.config.options import CommonOptions, option
 from darkpy.layers.base import Shape, register
 from darkpy.layers.heads import ObjectHead, counted, renumbered
@@ -86,16 +87,24 @@ class Contrastive(ObjectHead):
     def forward(self, x: Any, *, training: bool) -> None:
         """Nothing to do: the output is the input."""
 
-    def loss(self, truth: Sequence[np.ndarray]) -> float:
-        """Compare the embeddings of the objects of the pictures; fills ``grad_output``.
+    def expect(self, truth: Sequence[np.ndarray]) -> None:
+        """Take the objects of the pictures.
 
         ``truth``: per picture an array (m, 6) of class, centre x, centre y, width, height, relative to the picture, and
-        identity; an object that has none is left out. Returns Darknet's cost, summed over the pictures.
+        identity; an object that has none is left out.
         """
         self.check_objects(truth)
         if self.head is not None and self.head.class_map is not None:
             truth = [renumbered(rows, self.head.class_map) for rows in truth]
-        return self.backend.contrastive_loss(self.output, truth, self.loss_gradient(), self.loss_settings())
+        height, width = self.output.shape[2:]
+        self.truth = self.backend.pack_samples(truth, height, width, self.loss_settings(), self.truth)
+
+    def compare(self) -> float | Pending[float]:
+        """Compare the embeddings of the objects of the pictures; fills ``grad_output``.
+
+        Returns Darknet's cost, summed over the pictures.
+        """
+        return self.backend.contrastive_loss(self.output, self.truth, self.loss_gradient(), self.loss_settings())
 
     def loss_settings(self) -> ContrastiveLoss:
         """The options as the backend takes them."""

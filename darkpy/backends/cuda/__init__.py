@@ -8,6 +8,7 @@ from __future__ import annotations
 from darkpy.backends.cuda import plan_table
 from darkpy.backends.cuda.activations import ActivationOperations
 from darkpy.backends.cuda.compiler import cache_folder
+from darkpy.backends.cuda.contrastive import ContrastiveOperations
 from darkpy.backends.cuda.convolution import ConvolutionOperations
 from darkpy.backends.cuda.detections import DetectionOperations
 from darkpy.backends.cuda.elementwise import ElementwiseOperations
@@ -38,6 +39,7 @@ class CudaBackend(
     LossScaleOperations,
     DetectionOperations,
     GaussianYoloOperations,
+    ContrastiveOperations,
     OnHostOperations,
     PictureOperations,
     RehearsalOperations,

@@ -20,7 +20,6 @@ from darkpy.backends.precision import is_float
 
 #: The operations, each with the one or more arguments that it writes.
 WRITTEN: dict[str, tuple[str, ...]] = {
-    "contrastive_loss": ("grad",),
     "detection_boxes": (),
     "detection_forward": ("out",),
     "detection_loss": ("grad",),

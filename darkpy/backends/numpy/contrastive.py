@@ -7,71 +7,36 @@ mini-batch, so the comparisons are one matrix.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
+from darkpy.backends.base_contrastive import Samples, find_samples
 from darkpy.backends.base_heads import ContrastiveLoss
-from darkpy.backends.base_yolo import YoloLoss, pack_truth
 from darkpy.backends.numpy.memory import MemoryOperations
 
 SURE = 0.9999
 """The probability of a pair that nothing competes with, and the highest that is counted."""
 
 
-class Samples(NamedTuple):
-    """Embeddings of objects: where they lie (k, 4: picture, slot, row, column), whose they are, and their class."""
-
-    places: np.ndarray
-    labels: np.ndarray
-    classes: np.ndarray
-
-
 class ContrastiveOperations(MemoryOperations):
     """The operation of [contrastive]."""
 
     def contrastive_loss(
-        self, embeddings: np.ndarray, truth: Sequence[np.ndarray], grad: np.ndarray, settings: ContrastiveLoss
+        self, embeddings: np.ndarray, truth: Any, grad: np.ndarray, settings: ContrastiveLoss
     ) -> float:
         """See :meth:`Backend.contrastive_loss`; the gradient is the negative of Darknet's delta."""
         n, _, height, width = embeddings.shape
         shape = (n, len(settings.head.mask), -1, height, width)
         embeddings, grad = embeddings.reshape(shape), grad.reshape(shape)
         grad.fill(0)
-        samples = find_samples(truth, height, width, settings.head)
+        samples = truth if isinstance(truth, Samples) else find_samples(truth, height, width, settings.head)
         picture, slot, row, column = samples.places.T
         vectors = embeddings[picture, slot, :, row, column].astype(np.float64)
         gradient = settings.cls_normalizer * contrast(vectors, samples, n // settings.time_steps, settings)
         gradient = np.clip(gradient, -settings.max_delta, settings.max_delta)
         grad[picture, slot, :, row, column] = gradient
         return float(np.square(gradient).sum())
-
-
-def find_samples(truth: Sequence[np.ndarray], height: int, width: int, head: YoloLoss) -> Samples:
-    """The objects whose best anchor is this head's, in the order of places; of two in one place the later one."""
-    packed = pack_truth(truth, head.classes, head.max_boxes, columns=6)
-    pictures = np.repeat(np.arange(len(packed.starts) - 1), np.diff(packed.starts))
-    class_id, x, y, _, _, label = packed.rows.T
-    anchors = best_anchors(packed.rows[:, 3:5], head)
-    slots = np.argmax(anchors[:, None] == head.mask, axis=1)
-    rows = np.minimum((y * height).astype(np.int64), height - 1)
-    columns = np.minimum((x * width).astype(np.int64), width - 1)
-    learned = (anchors[:, None] == head.mask).any(axis=1)
-    places = np.stack([pictures, slots, rows, columns], axis=1)[learned]
-    _, last = np.unique(places[::-1], axis=0, return_index=True)
-    chosen = len(places) - 1 - last
-    samples = places[chosen], label[learned][chosen].astype(np.int64), class_id[learned][chosen].astype(np.int64)
-    known = samples[1] >= 0
-    return Samples(*(part[known] for part in samples))
-
-
-def best_anchors(sizes: np.ndarray, head: YoloLoss) -> np.ndarray:
-    """For objects of relative w, h (k, 2) the anchor of all heads with the highest shape IoU, the first of equals."""
-    anchors = head.anchors / (head.width, head.height)
-    common = np.minimum(sizes[:, None], anchors).prod(axis=2)
-    union = sizes.prod(axis=1)[:, None] + anchors.prod(axis=1) - common
-    return (common / union).argmax(axis=1)
 
 
 def contrast(vectors: np.ndarray, samples: Samples, pictures: int, settings: ContrastiveLoss) -> np.ndarray:
