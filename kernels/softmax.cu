@@ -3,26 +3,20 @@
 // Softmax: a warp for each row of a group of classes; reads it three times, mostly from the cache, and writes it once.
 // Losses: 12 bytes per element; each block leaves its share of the sum, the host adds them up. Not measured yet.
 #include "elementwise.cuh"
-#include "reduce.cuh"
+#include "softmax.cuh"
 
 // Rows of classes; classes lie next to each other. starts (groups + 1): where each group begins, then the end; null for
 // one group of all classes.
 template <class To>
 __device__ void softmax_of_rows(const element* x, long long x_stride, To* out, long long out_stride, long long rows,
                                 int classes, const int* starts, int groups, float temperature) {
-    const int lane = threadIdx.x % 32, warps = blockDim.x / 32;
+    const int warps = blockDim.x / 32;
     for (long long i = blockIdx.x * (long long)warps + threadIdx.x / 32; i < rows * groups; i += (long long)gridDim.x * warps) {
         const long long row = i / groups;
         const int group = (int)(i - row * groups);
         const int first = starts ? starts[group] : 0, last = starts ? starts[group + 1] : classes;
-        const element* scores = x + row * x_stride;
-        float largest = -INFINITY, total = 0;
-        for (int c = first + lane; c < last; c += 32) largest = fmaxf(largest, to_float(scores[c]));
-        largest = warp_max(largest);
-        for (int c = first + lane; c < last; c += 32) total += expf((to_float(scores[c]) - largest) / temperature);
-        total = warp_sum(total);
-        for (int c = first + lane; c < last; c += 32)
-            put(out + row * out_stride + c, expf((to_float(scores[c]) - largest) / temperature) / total);
+        softmax_of(first, last, temperature, [&](int c) { return to_float(x[row * x_stride + c]); },
+                   [&](int c, float probability) { put(out + row * out_stride + c, probability); });
     }
 }
 

@@ -4,6 +4,8 @@
 
 enum Channel { X, Y, WIDE, HIGH, OBJECTNESS, CLASS };
 
+__device__ __forceinline__ float logistic(float x) { return 1 / (1 + expf(-x)); }
+
 // anchor: its width and height relative to the network's input.
 __device__ inline FloatBox predicted_box(const float* values, const double* anchor, int cell, int width, int height,
                                          int new_coords) {

@@ -7,8 +7,6 @@
 
 constexpr float CLASS_MATCH = 0.25f;  // below it no class is named
 
-__device__ __forceinline__ float logistic(float x) { return 1 / (1 + expf(-x)); }
-
 // Everything a head depends on, from the two arrays that YoloOperations._head() makes.
 struct Head {
     int classes, slots, anchors, width, height, measure, shape_measure, new_coords, smooth, focal;

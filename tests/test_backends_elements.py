@@ -16,6 +16,7 @@ from darkpy.backends.precision import activation_dtype
 from darkpy.errors import InputError
 from tests import test_backends_contrastive as contrastive
 from tests.backends import SHORT_PRECISIONS, why_no_gpu
+from tests.test_backends_region import settings_for as region_settings
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")]
 
@@ -189,6 +190,10 @@ CASES = {
     ),
     "gaussian_yolo": case(
         lambda b, a: b.gaussian_yolo_forward(a.x, a.out, 2, 3, 1.2), {"out": (2, 24, 4, 5)}, x=(2, 24, 4, 5)
+    ),
+    "region": case(
+        lambda b, a: b.region_forward(a.x, a.out, region_settings(anchors=np.ones((2, 2)), classes=7, softmax=True)),
+        {"out": (2, 24, 4, 5)}, x=(2, 24, 4, 5),
     ),
     "yolo": case(lambda b, a: b.yolo_forward(a.x, a.out, 2, 3, 1.2, False), {"out": (2, 16, 4, 5)}, x=(2, 16, 4, 5)),
     "convolution": case(

@@ -73,6 +73,7 @@ def batch(number: int, size: int = 32) -> tuple[np.ndarray, list[np.ndarray]]:
 #: Filters of the convolution before a head, and the head.
 HEADS = {
     "Gaussian_yolo": (22, "[Gaussian_yolo]\nclasses=2\nnum=2\nanchors=8,8, 16,16\niou_thresh=.2\niou_loss=ciou\n"),
+    "region": (14, "[region]\nclasses=2\nnum=2\nanchors=1,1, 2,2\nsoftmax=1\n"),
 }
 
 

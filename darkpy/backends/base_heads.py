@@ -45,7 +45,8 @@ def class_tree(parents: Sequence[int] | np.ndarray = ()) -> ClassTree:
 class RegionSettings(NamedTuple):
     """Everything a [region] head depends on; the fields bear the names of the cfg keys.
 
-    ``anchors`` (a, 2) in cells. ``prior_scale`` weighs the pull of every box towards its anchor, 0 for none.
+    ``anchors`` (a, 2) in cells. ``prior_scale`` weighs the pull of every box towards its anchor, which ends when the
+    backend's clock (:meth:`Backend.set_clock`), the pictures seen, has come to ``prior_until``.
     """
 
     anchors: np.ndarray
@@ -57,6 +58,7 @@ class RegionSettings(NamedTuple):
     noobject_scale: float
     class_scale: float
     prior_scale: float
+    prior_until: int
     thresh: float
     classfix: int
     rescore: bool
@@ -65,8 +67,15 @@ class RegionSettings(NamedTuple):
     max_boxes: int
 
 
-def split_placeless(truth: Sequence[np.ndarray], settings: RegionSettings) -> tuple[PackedTruth, np.ndarray]:
-    """The objects of a mini-batch, and per picture the class that it shows somewhere, -1 for none (n,).
+class RegionTruth(NamedTuple):
+    """The objects of a mini-batch, and per picture the class that it shows somewhere, -1 for none (n,)."""
+
+    objects: PackedTruth
+    shown: np.ndarray
+
+
+def split_placeless(truth: Sequence[np.ndarray], settings: RegionSettings) -> RegionTruth:
+    """The objects that have a place, and what pictures show somewhere.
 
     A picture with an object that has no place (see EVERYWHERE) teaches that class and nothing else; only hierarchies
     know such objects (Darknet, forward_region_layer).
@@ -81,7 +90,7 @@ def split_placeless(truth: Sequence[np.ndarray], settings: RegionSettings) -> tu
             somewhere = listed[(listed[:, 1] > EVERYWHERE) & (listed[:, 2] > EVERYWHERE)]
             if len(somewhere) and 0 <= somewhere[0, 0] < settings.classes:
                 shown[picture], placed[picture] = int(somewhere[0, 0]), rows[:0]
-    return pack_truth(placed, settings.classes, settings.max_boxes), shown
+    return RegionTruth(pack_truth(placed, settings.classes, settings.max_boxes), shown)
 
 
 class YoloPoint(IntEnum):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from darkpy.backends.base_contrastive import Samples, find_samples
+from darkpy.backends.base_heads import RegionTruth, split_placeless
 from darkpy.backends.base_yolo import PackedTruth, pack_truth
 from darkpy.backends.journal import Pending
 
@@ -114,11 +115,19 @@ class LossContract(ABC):
         the logistic function, the classes by softmax (within each group of the tree), or as they came.
         """
 
+    def pack_region_objects(
+        self, truth: Sequence[np.ndarray], settings: RegionSettings, room: Any = None
+    ) -> RegionTruth | Any:
+        """The objects of a mini-batch as :meth:`region_loss` takes them; otherwise as :meth:`pack_objects`."""
+        return split_placeless(truth, settings)
+
     @abstractmethod
-    def region_loss(self, output: Array, truth: Sequence[Any], grad: Array, settings: RegionSettings) -> LossParts:
+    def region_loss(
+        self, output: Array, truth: Any, grad: Array, settings: RegionSettings
+    ) -> LossParts | Pending[LossParts]:
         """Loss of a [region] head's output, and the gradient of the head's input, in the order of the input.
 
-        ``truth``: per picture a host array (m, 5) of class, cx, cy, w, h.
+        ``truth``: what :meth:`pack_region_objects` returned for these settings, or what that takes.
         """
 
     @abstractmethod

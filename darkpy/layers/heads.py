@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, get_args
 
 import numpy as np
@@ -103,6 +104,12 @@ class DetectionHead(ObjectHead):
         """
         self.check_objects(truth)
         self.truth = truth if self.class_map is None else [renumbered(rows, self.class_map) for rows in truth]
+
+    def share_truth(self, kind: tuple[Any, ...], pack: Callable[..., Any]) -> None:
+        """Let what is expected be packed, by ``pack(truth, room=...)``, once for all heads of a kind and class map."""
+        mapped = None if self.class_map is None else self.class_map.tobytes()
+        truth = self.truth
+        self.truth = self.graph.shared_truth((*kind, mapped), lambda room: pack(truth, room=room))
 
     def compare(self) -> LossParts | Pending[LossParts]:
         """Compare the last output with the objects of the pictures; see :meth:`Layer.compare`."""
@@ -231,12 +238,8 @@ class AnchorHead(DetectionHead):
     def expect(self, truth: Any) -> None:
         """Take the objects of the pictures, packed; heads that see the same ones share them."""
         super().expect(truth)
-        mapped = None if self.class_map is None else self.class_map.tobytes()
-        kind = (self.classes, self.options.max, mapped)
-        self.truth = self.graph.shared_truth(kind, self._packed)
-
-    def _packed(self, room: Any) -> Any:
-        return self.backend.pack_objects(self.truth, self.classes, self.options.max, room)
+        pack = partial(self.backend.pack_objects, classes=self.classes, max_boxes=self.options.max)
+        self.share_truth((self.classes, self.options.max), pack)
 
     def yolo_settings(self, **keys: Any) -> YoloLoss:
         """The shared keys as the backend takes them, for the present size of the network's input; and ``keys``."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from darkpy.backends.base_heads import RegionSettings
 from darkpy.backends.base_yolo import LossParts
+from darkpy.backends.journal import Pending
 from darkpy.config.options import CommonOptions, option
 from darkpy.layers.base import Shape, register
 from darkpy.layers.heads import DetectionHead, counted, read_class_map, read_class_tree
@@ -103,8 +104,14 @@ class Region(DetectionHead):
         """Order the values by cells and squash what is a probability."""
         self.backend.region_forward(x, self.output, self.settings())
 
-    def evaluate(self, truth: Sequence[np.ndarray], grad: Any) -> LossParts:
-        """The loss of the last output; writes its gradient."""
+    def expect(self, truth: Any) -> None:
+        """Take the objects of the pictures, packed; heads that see the same ones share them."""
+        super().expect(truth)
+        kind = (self.name, self.classes, self.options.max, self.tree.parents.tobytes())
+        self.share_truth(kind, partial(self.backend.pack_region_objects, settings=self.settings()))
+
+    def evaluate(self, truth: Any, grad: Any) -> LossParts | Pending[LossParts]:
+        """The loss of the last output for packed objects; writes its gradient."""
         return self.backend.region_loss(self.output, truth, grad, self.settings())
 
     def boxes(self, image: int, thresh: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -118,7 +125,7 @@ class Region(DetectionHead):
         return self.backend.region_boxes(self.output, image, thresh, self.settings(), self.told)
 
     def settings(self) -> RegionSettings:
-        """The options as the backend takes them, at the present age of the network."""
+        """The options as the backend takes them."""
         o = self.options
         return RegionSettings(
             anchors=np.array(o.anchors, float).reshape(-1, 2),
@@ -129,7 +136,8 @@ class Region(DetectionHead):
             object_scale=float(o.object_scale),
             noobject_scale=float(o.noobject_scale),
             class_scale=float(o.class_scale),
-            prior_scale=PRIOR_SCALE if self.graph.seen < YOUNG else 0.0,
+            prior_scale=PRIOR_SCALE,
+            prior_until=YOUNG,
             thresh=float(o.thresh),
             classfix=o.classfix,
             rescore=o.rescore,

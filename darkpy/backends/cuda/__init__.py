@@ -21,6 +21,7 @@ from darkpy.backends.cuda.on_host import OnHostOperations
 from darkpy.backends.cuda.optimizers import OptimizerOperations
 from darkpy.backends.cuda.pictures import PictureOperations
 from darkpy.backends.cuda.rearranging import RearrangingOperations
+from darkpy.backends.cuda.region import RegionOperations
 from darkpy.backends.cuda.rehearsal import RehearsalOperations
 from darkpy.backends.cuda.softmax import SoftmaxOperations
 
@@ -40,6 +41,7 @@ class CudaBackend(
     DetectionOperations,
     GaussianYoloOperations,
     ContrastiveOperations,
+    RegionOperations,
     OnHostOperations,
     PictureOperations,
     RehearsalOperations,

@@ -436,6 +436,11 @@ class MemoryOperations(Backend):
         for place, word in enumerate((time & 0xFFFFFFFF, time >> 32)):
             self._driver.memset_d32_async(self._clock.address + 4 * place, word, 1, self.stream)
 
+    @property
+    def device_clock(self) -> DeviceArray:
+        """What :meth:`set_clock` was told, as the device has it: 64 bits, the lower 32 first."""
+        return self._clock
+
     def uniform(self, seed: int, place: int, out: DeviceArray) -> None:
         """See :meth:`Backend.uniform`: drawn by kernels/random.cu, other numbers than on the CPU."""
         if not out.is_dense:

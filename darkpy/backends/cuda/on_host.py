@@ -23,9 +23,6 @@ WRITTEN: dict[str, tuple[str, ...]] = {
     "detection_boxes": (),
     "detection_forward": ("out",),
     "detection_loss": ("grad",),
-    "region_boxes": (),
-    "region_forward": ("out",),
-    "region_loss": ("grad",),
 }
 
 

@@ -30,21 +30,23 @@ class Objects:
     def __init__(self, backend: MemoryOperations, pictures: int, capacity: int) -> None:
         self.pictures = pictures
         self.capacity = capacity
-        # The rows, where those of each picture begin, and whose each is, one after the other: one copy brings all.
-        self.lengths = [5 * capacity, pictures + 1, capacity]
+        # The rows, where those of each picture begin, whose each is, and what pictures show somewhere, one after the
+        # other: one copy brings all.
+        self.lengths = [5 * capacity, pictures + 1, capacity, pictures]
         self.memory = backend.empty((sum(self.lengths),), np.int32)
 
     @property
     def arrays(self) -> list[DeviceArray]:
-        """Rows (class, centre x, centre y, width, height), starts, pictures."""
+        """Rows (class, centre x, centre y, width, height), starts, pictures, the class that each picture shows."""
         ends = np.cumsum(self.lengths).tolist()
         rows, *others = (self.memory[end - length : end] for end, length in zip(ends, self.lengths))
         return [rows.view(np.float32), *others]
 
-    def filled(self, truth: PackedTruth) -> np.ndarray:
-        """The memory's contents for these objects; beyond them it has zeros."""
+    def filled(self, truth: PackedTruth, shown: np.ndarray | int) -> np.ndarray:
+        """The memory's contents for these objects, and classes that pictures show; beyond them it has zeros."""
         host = np.zeros(sum(self.lengths), np.int32)
-        rows, starts, owners = np.split(host, np.cumsum(self.lengths)[:2])
+        rows, starts, owners, classes = np.split(host, np.cumsum(self.lengths)[:3])
+        classes[:] = shown
         count = len(truth.rows)
         rows[: 5 * count] = truth.rows.ravel().view(np.int32)
         starts[:] = truth.starts
@@ -75,11 +77,14 @@ class YoloOperations(JournalOperations):
         self, truth: Sequence[np.ndarray], classes: int, max_boxes: int, room: Objects | None = None
     ) -> Objects:
         """See :meth:`Backend.pack_objects`."""
-        packed = pack_truth(truth, classes, max_boxes)
+        return self.bring_objects(pack_truth(truth, classes, max_boxes), -1, room)
+
+    def bring_objects(self, packed: PackedTruth, shown: np.ndarray | int, room: Objects | None) -> Objects:
+        """Objects on the device; shown: the class that a picture shows somewhere, -1 for none (see split_placeless)."""
         pictures, count = len(packed.starts) - 1, len(packed.rows)
         if room is None or room.pictures != pictures or room.capacity < count:
             room = Objects(self, pictures, max(FEWEST, 1 << (count - 1).bit_length() if count else 0))
-        self.copy(room.filled(packed), room.memory)
+        self.copy(room.filled(packed, shown), room.memory)
         return room
 
     def yolo_loss(
@@ -109,7 +114,7 @@ class YoloOperations(JournalOperations):
             truth = self.pack_objects(truth, settings.classes, settings.max_boxes)
         pictures, _, height, width = output.shape
         slots = len(settings.mask)
-        objects, starts, owners = truth.arrays
+        objects, starts, owners, _ = truth.arrays
         arrays = (output, output.positions()[2], grad, grad.positions()[2])
         head = self._head(settings, height, width, numbers, constants)
         cells = pictures * height * width * slots

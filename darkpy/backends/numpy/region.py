@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from darkpy.backends.base_heads import ClassTree, RegionSettings, split_placeless
+from darkpy.backends.base_heads import ClassTree, RegionSettings, RegionTruth, split_placeless
 from darkpy.backends.base_yolo import BOX_CHANNELS, CLASS, OBJECTNESS, LossParts
 from darkpy.backends.numpy.region_cells import assign_objects, teach_class, teach_fitting_cells
 from darkpy.backends.numpy.softmax import SoftmaxOperations
@@ -43,7 +43,11 @@ class RegionOperations(YoloOperations, SoftmaxOperations):
             self.softmax_forward(classes, classes, 1.0)
 
     def region_loss(
-        self, output: np.ndarray, truth: Sequence[np.ndarray], grad: np.ndarray, settings: RegionSettings
+        self,
+        output: np.ndarray,
+        truth: RegionTruth | Sequence[np.ndarray],
+        grad: np.ndarray,
+        settings: RegionSettings,
     ) -> LossParts:
         """See :meth:`Backend.region_loss`.
 
@@ -51,7 +55,7 @@ class RegionOperations(YoloOperations, SoftmaxOperations):
         is young; then every object teaches the anchor of its cell whose shape fits best, whatever that learned before.
         ``grad`` is the negative of Darknet's delta.
         """
-        packed, shown = split_placeless(truth, settings)
+        packed, shown = truth if isinstance(truth, RegionTruth) else split_placeless(truth, settings)
         output = cells_as_planes(output, settings)
         grad = split_anchors(grad, len(settings.anchors), settings.classes)
         grad.fill(0)
@@ -59,9 +63,9 @@ class RegionOperations(YoloOperations, SoftmaxOperations):
         best_iou, best_truth = self._best_objects(boxes, packed)
         for picture in np.flatnonzero(shown >= 0):
             teach_picture(output[picture : picture + 1], grad[picture : picture + 1], shown[picture], settings)
-        pictures = np.flatnonzero(shown < 0)
-        for picture in pictures:
-            teach_background(output[picture], best_iou[picture], grad[picture], settings)
+        prior_scale = settings.prior_scale if self.clock < settings.prior_until else 0.0
+        for picture in np.flatnonzero(shown < 0):
+            teach_background(output[picture], best_iou[picture], grad[picture], prior_scale, settings)
         if settings.classfix > 0:
             cells = np.argwhere(best_iou > settings.thresh)
             self._region_fitting(output, packed.rows, grad, cells, best_truth, settings)
@@ -130,7 +134,9 @@ def region_boxes(output: np.ndarray, settings: RegionSettings) -> np.ndarray:
     return boxes
 
 
-def teach_background(output: np.ndarray, best_iou: np.ndarray, grad: np.ndarray, settings: RegionSettings) -> None:
+def teach_background(
+    output: np.ndarray, best_iou: np.ndarray, grad: np.ndarray, prior_scale: float, settings: RegionSettings
+) -> None:
     """What every box of one picture learns, output and grad (a, 5 + classes, h, w), before the objects teach theirs.
 
     With ``classfix=-1`` the objectness learns how well the box fits any object.
@@ -140,11 +146,11 @@ def teach_background(output: np.ndarray, best_iou: np.ndarray, grad: np.ndarray,
     gradient[...] = settings.noobject_scale * (objectness - goal) * objectness * (1 - objectness)
     if settings.classfix != -1:
         gradient[best_iou > settings.thresh] = 0
-    if settings.prior_scale:
+    if prior_scale:
         centres = output[:, :2].copy()
         logistic_in_place(centres)
-        grad[:, :2] = settings.prior_scale * (centres - HALF) * centres * (1 - centres)
-        grad[:, 2:BOX_CHANNELS] = settings.prior_scale * output[:, 2:BOX_CHANNELS]
+        grad[:, :2] = prior_scale * (centres - HALF) * centres * (1 - centres)
+        grad[:, 2:BOX_CHANNELS] = prior_scale * output[:, 2:BOX_CHANNELS]
 
 
 def teach_picture(output: np.ndarray, grad: np.ndarray, class_id: int, settings: RegionSettings) -> None:
