@@ -237,15 +237,23 @@ class TestArrays:
         with pytest.raises(KernelError, match=r"compiled by CUDA 13.0 for sm_80, .* install a newer driver, or CUDA"):
             Kernels(device.gpu).function("memory", "scale_rows")
 
+    @pytest.mark.parametrize("reads_pageable", [False, True])
     @pytest.mark.parametrize("size", [1, 1000, 300_000])
-    def test_what_was_brought_may_change_at_once(self, device, size, monkeypatch):
-        """Small arrays through pinned memory that is used again only when the device has read it, larger ones as they are."""
+    def test_what_was_brought_may_change_at_once(self, device, size, reads_pageable, monkeypatch):
+        """Small arrays through pinned memory that is used again only when the device has read it, larger ones as they are.
+
+        Where the device reads memory that is not pinned by itself, they are waited for.
+        """
         host = np.arange(size, dtype=np.float32)
         arrays = [device.empty((size,)) for _ in range(3)]
         if not ON_REAL_GPU:
             monkeypatch.setenv("HOSTCUDA_BUSY", "1")
+            monkeypatch.setenv("HOSTCUDA_PAGEABLE", str(int(reads_pageable)))
+            monkeypatch.setattr(device.gpu, "reads_pageable", reads_pageable)
         for number, array in enumerate(arrays):
-            device.copy(host + number, array)
+            given = host + number
+            device.copy(given, array)
+            given[...] = -1
         for number, array in enumerate(arrays):
             assert (np.asarray(array) == host + number).all()
 

@@ -260,6 +260,22 @@ def test_recorded_work_takes_the_same_memory_again(monkeypatch: pytest.MonkeyPat
     assert len({kept.address for _, kept in results} | addresses[0]) == 3
 
 
+def test_a_constant_that_is_new_while_work_is_recorded() -> None:
+    """It is brought then, not at every launch from memory that has other numbers by now."""
+    device: Any = fresh("cuda")._device
+    out, numbers = device.zeros((3,)), iter([1.0, 2.0])
+
+    def work() -> None:
+        device.add(device.constant([next(numbers)] * 3, np.float32), out)
+
+    for expected in (1, 3, 5, 7):
+        device.repeated("constant", work)
+        assert (np.asarray(out) == expected).all()
+        for _ in range(3):
+            device.asarray(np.full(3, 9, np.float32))
+    assert not list(numbers)
+
+
 @on_stand_in
 def test_without_memory_for_a_graph_work_goes_on_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
     device: Any = fresh("cuda")._device
@@ -296,24 +312,44 @@ def test_a_mistake_while_recording_is_told_and_the_stream_works_again(tmp_path: 
 
 
 @on_stand_in
-@pytest.mark.parametrize("forbidden", ["wait", "allocate", "legacy"])
+@pytest.mark.parametrize("forbidden", ["wait", "allocate", "free", "legacy", "other work"])
 def test_the_stand_in_refuses_what_a_driver_refuses(forbidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import pycuda.driver as driver
 
     from darkpy.backends.cuda.capture import Capture, NotRepeatable
 
     device: Any = backend("cuda")._device
-    array = device.zeros((4,))
+    array, other, memory = device.zeros((4,)), device.gpu.event(), driver.mem_alloc(4)
+    other.record(device.gpu.copies)
     capture = Capture(device.stream)
-    monkeypatch.setattr("darkpy.backends.cuda.capture.RELAXED", 0)
+    monkeypatch.setattr("darkpy.backends.cuda.capture.RELAXED", 0 if forbidden == "allocate" else 2)
     capture.begin()
-    with pytest.raises(driver.Error, match="captur"):
-        if forbidden == "wait":
-            device.stream.synchronize()
-        elif forbidden == "allocate":
-            driver.mem_alloc(4)
-        else:
-            driver.memset_d32(array.address, 1, 4)
+    attempts: dict[str, Callable[[], Any]] = {
+        "wait": device.stream.synchronize,
+        "allocate": lambda: driver.mem_alloc(4),
+        "legacy": lambda: driver.memset_d32(array.address, 1, 4),
+        "other work": lambda: other.holds_back(device.stream),
+    }
+    if forbidden == "free":
+        memory.free()  # PyCUDA warns
+    else:
+        with pytest.raises(driver.Error, match="captur"):
+            attempts[forbidden]()
     with pytest.raises(NotRepeatable, match="previous error during capture"):
         capture.end()
     assert not np.asarray(array).any()
+
+
+@on_stand_in
+def test_an_event_of_a_recording_cannot_be_asked_for() -> None:
+    import pycuda.driver as driver
+
+    from darkpy.backends.cuda.capture import Capture
+
+    device: Any = backend("cuda")._device
+    event, capture = device.gpu.event(), Capture(device.stream)
+    capture.begin()
+    event.record(device.stream)
+    capture.end()
+    with pytest.raises(driver.Error, match="last recorded in a capturing stream"):
+        event.query()

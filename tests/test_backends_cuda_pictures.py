@@ -75,6 +75,21 @@ class TestPinned:
             device.pictures_taken()
             assert hostcuda.waits() - before == expected
 
+    @on_stand_in
+    @pytest.mark.parametrize("reads_pageable", [False, True])
+    def test_pictures_from_anywhere_else_may_change_at_once(
+        self, reads_pageable: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        device: Any = fresh("cuda")._device
+        monkeypatch.setenv("HOSTCUDA_BUSY", "1")
+        monkeypatch.setenv("HOSTCUDA_PAGEABLE", str(int(reads_pageable)))
+        monkeypatch.setattr(device.gpu, "reads_pageable", reads_pageable)
+        x = bytes_of((1, 3, 4, 4))
+        given = x.copy(order="K")
+        out = device.pictures(given)
+        given[...] = 0
+        assert (np.asarray(out) == as_floats(x)).all()
+
     def test_the_loader_s_batches_come_as_bytes_from_pinned_memory(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -27,6 +27,8 @@ from tests.golden import (
 )
 
 FORWARD = 2e-5
+ILL_CONDITIONED = {"act_normalize_channels": 4e-5}
+"""Outputs that divide by sums near 0: what Darknet recorded is 2.5e-5 from the same network in double precision itself."""
 GRADIENT = 1e-4
 COST = 1e-5
 WEIGHTS = 1e-6
@@ -67,6 +69,11 @@ def case_or_skip(shared: Path, name: str) -> Case:
     return Case(shared / "golden" / name)
 
 
+def forward(name: str) -> float:
+    """How closely outputs are compared."""
+    return ILL_CONDITIONED.get(name, FORWARD)
+
+
 def has_gradients(name: str) -> bool:
     return name not in EXCEPTIONS
 
@@ -88,7 +95,7 @@ def test_inference(shared, name, device):
             key = f"{prefix}/{index:03d}/output"
             if key in case.arrays:
                 label = f"{prefix} layer {index} [{layer.name}]"
-                assert relative_error(layer.output, case.arrays[key]) < FORWARD, label
+                assert relative_error(layer.output, case.arrays[key]) < forward(name), label
                 compared += 1
         assert compared
 
@@ -165,7 +172,7 @@ def run_pass(case: Case, network: Network, prefix: str, comparison: Comparison) 
         here = f"{prefix}/{index:03d}"
         label = f"{prefix} layer {index} [{layer.name}]"
         if f"{here}/output" in arrays and layer.name != "cost":
-            assert relative_error(layer.output, arrays[f"{here}/output"]) < FORWARD * later, label
+            assert relative_error(layer.output, arrays[f"{here}/output"]) < forward(case.folder.name) * later, label
         delta = next((arrays[key] for key in (f"{here}/delta_pre", f"{here}/delta") if key in arrays), None)
         if comparison.gradients and delta is not None and layer.grad_output is not None:
             error = relative_error(-np.asarray(layer.grad_output), delta)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,29 @@ def test_an_index_beyond_a_shared_array(run, capfd):
     assert "an index outside a shared or local array" in mistake(run, capfd, "index_beyond", NOTHING, 1)
 
 
+def test_a_vector_that_is_not_aligned(run, capfd):
+    x = np.arange(32, dtype=np.int32).view(np.uint16)
+    assert (run("copy_in_fours", x, np.zeros(8, np.uint16), 4, threads=32) == x[4:12]).all()
+    assert "a vector that is not aligned" in mistake(run, capfd, "copy_in_fours", x, np.zeros(8, np.uint16), 2, threads=32)
+
+
+def test_more_threads_than_a_kernel_is_made_for(run):
+    """On a GPU there would be no registers for them."""
+    import pycuda.driver as driver
+
+    x = np.zeros(32, np.uint16)
+    with pytest.raises(driver.Error, match="invalid argument"):
+        run("copy_in_fours", x, x.copy(), 0, threads=64)
+
+
+@pytest.mark.skipif(" fma " not in Path("/proc/cpuinfo").read_text(), reason="this processor rounds twice")
+def test_a_product_and_a_sum_are_rounded_once_as_by_nvcc(run):
+    x, y = (np.random.default_rng(seed).standard_normal(64).astype(np.float32) for seed in (1, 2))
+    exact = x.astype(np.float64) * y - x * y
+    assert (run("rounding", x, y, -(x * y), NOTHING, 0) == exact.astype(np.float32)).all()
+    assert not run("rounding", x, y, -(x * y), NOTHING, 1).any()
+
+
 def test_threads_that_do_not_come_to_a_barrier(run, capfd):
     assert "32 are at a barrier, 32 have ended" in mistake(run, capfd, "barrier_for_some", NOTHING)
 
@@ -154,6 +178,43 @@ def test_products_on_tensor_cores(run, order):
     a, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((16, 8), (8, 8)))
     found = run("multiply_tf32", a, b, np.zeros((16, 8), np.float32), threads=32, order=order)
     assert 0 < np.abs(found - a.astype(float) @ b).max() < 5e-3
+
+
+def test_nothing_is_done_until_it_is_waited_for(monkeypatch):
+    """A device that is busy reads pinned memory late; one stream waits for another by events alone."""
+    device = backend("cuda")._device
+    array, pinned = device.zeros((4,)), device.pinned((4,), np.float32)
+    monkeypatch.setenv("HOSTCUDA_BUSY", "1")
+    event = device.gpu.event()
+    pinned[:] = 1
+    device._driver.memcpy_htod_async(array.address, pinned, device.gpu.copies)
+    event.record(device.gpu.copies)
+    pinned[:] = 2
+    assert not event.query()
+    assert not np.asarray(array).any()
+    event.holds_back(device.stream)
+    assert (np.asarray(array) == 2).all()
+    assert event.query()
+
+
+def test_a_thread_without_a_context():
+    import pycuda.driver as driver
+
+    device = backend("cuda")._device
+    problems = []
+
+    def work():
+        try:
+            driver.pagelocked_empty((4,), np.uint8)
+        except driver.Error as error:
+            problems.append(str(error))
+        with device.running():
+            device.pinned((4,), np.uint8)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert problems == ["cuMemHostAlloc failed: invalid device context"]
 
 
 def test_another_process_can_use_it():

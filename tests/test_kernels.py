@@ -168,6 +168,16 @@ def test_a_compiler_that_does_not_know_the_gpu(folder):
         compiler.compile_file(source, "sm_120", nvcc)
 
 
+def test_a_compiler_without_all_of_its_headers(folder):
+    """As pip installs it when only nvidia-cuda-nvcc is asked for."""
+    source = folder / "x.cu"
+    source.write_text("")
+    said = "cuda_fp16.h:4504:10: fatal error: nv/target: No such file or directory"
+    nvcc = fake_nvcc(folder, f"echo '{said}' >&2; exit 1")
+    with pytest.raises(KernelError, match=r"nv/target: pip install nvidia-cuda-cccl"):
+        compiler.compile_file(source, "sm_80", nvcc)
+
+
 def test_signatures():
     text = """
     // extern "C" __global__ void not_this(int a) {}

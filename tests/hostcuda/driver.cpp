@@ -1,22 +1,27 @@
 // A stand-in for NVIDIA's driver library, so that a program written for it runs on a machine without a GPU.
 //
-// Device memory is host memory, streams do their work at once, a launch runs the kernel's threads as fibers. A stream that
+// Device memory is host memory, a launch runs the kernel's threads as fibers. Streams do their work at once, or as late as
+// they may with HOSTCUDA_BUSY: when somebody waits for it, so that what was changed or read too early shows. A stream that
 // is captured remembers its work, and a graph does it when launched; what a real driver refuses meanwhile (waiting, the
-// legacy stream, allocating and loading unless the thread asked to be trusted) is refused and makes the capture invalid.
-// Functions that are not here are added by the build, each returning CUDA_ERROR_NOT_SUPPORTED.
+// legacy stream, events that were recorded in it, freeing; allocating and loading unless the thread asked to be trusted) is
+// refused and makes the capture invalid. Nothing works in a thread without a context. Functions that are not here are
+// added by the build, each returning CUDA_ERROR_NOT_SUPPORTED.
 //
 // hostcuda_waits() and hostcuda_launches() count what the host has waited for, and launched, so far.
 //
 // Environment: HOSTCUDA_ORDER in which order threads take turns (see fibers.h); HOSTCUDA_ARCH compute capability as 80;
 // HOSTCUDA_DEVICES how many; HOSTCUDA_MEMORY bytes of each; HOSTCUDA_FAIL a function that shall fail, and how, as
-// cuInit:100; HOSTCUDA_BUSY=1: a query finds that nothing is done that nobody has waited for.
+// cuInit:100; HOSTCUDA_BUSY=1: nothing is done until somebody waits for it; HOSTCUDA_PAGEABLE=1: the device reads all of the
+// host's memory by itself, as on machines where copies of memory that is not pinned are not staged.
 #include <cuda.h>
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
@@ -53,11 +58,15 @@ struct CUstream_st {
     CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
     std::thread::id thread;
     Work captured;
+    std::deque<std::function<CUresult()>> waiting;
+    long done = 0;  // pieces of work
+    long submitted() const { return done + (long)waiting.size(); }
 };
 struct CUevent_st {
     double milliseconds = 0;
     CUstream stream = nullptr;
-    long number = 0;  // of all events recorded
+    long place = 0;  // pieces of work of the stream before it
+    bool is_captured = false;
 };
 struct CUgraph_st {
     Work work;
@@ -69,13 +78,13 @@ struct CUgraphExec_st {
 namespace {
 
 constexpr int WITHOUT_ASKING = 48 << 10;  // bytes of shared memory of a block
-constexpr int AT_MOST = 99 << 10;
 
 std::recursive_mutex mutex;
-std::set<CUstream> captured_streams;
+std::set<CUstream> streams, captured_streams;
 thread_local CUstreamCaptureMode thread_mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
-long waits = 0, launches = 0, recorded = 0;
-std::map<CUstream, long> waited_for;  // the last event of a stream that the host knows to be over
+long waits = 0, launches = 0;
+std::map<uintptr_t, size_t> pinned;          // addresses and bytes
+std::vector<std::function<void()>> to_free;  // when nothing is waiting any more
 std::map<int, CUctx_st> contexts;
 thread_local std::vector<CUcontext> stack;
 // As on a real GPU, nothing works any more after a kernel went wrong; here until the error was reported once.
@@ -85,6 +94,11 @@ long setting(const char* name, long otherwise) {
     const char* text = getenv(name);
     return text && *text ? atol(text) : otherwise;
 }
+
+long compute_capability() { return setting("HOSTCUDA_ARCH", 80); }
+
+// Bytes of shared memory of a block that asks for it; of sm_80 and newer what the least of them has.
+int most_shared() { return (compute_capability() < 80 ? 64 : 99) << 10; }
 
 size_t total_memory() { return (size_t)setting("HOSTCUDA_MEMORY", 4l << 30); }
 
@@ -102,6 +116,11 @@ CUresult wanted_failure(const char* function) {
 #define BEGIN                                                     \
     std::lock_guard<std::recursive_mutex> lock(mutex);            \
     if (CUresult failure = wanted_failure(__func__)) return failure;
+
+// The same for what is done in a context.
+#define BEGIN_IN_CONTEXT \
+    BEGIN                \
+    if (stack.empty()) return report(CUDA_ERROR_INVALID_CONTEXT, std::string(__func__) + " in a thread without a context");
 
 CUresult report(CUresult error, const std::string& message) {
     fprintf(stderr, "hostcuda: %s\n", message.c_str());
@@ -143,16 +162,38 @@ CUresult unsafe(const char* what) {
     return CUDA_SUCCESS;
 }
 
+bool all_is_done() {
+    for (CUstream stream : streams)
+        if (!stream->waiting.empty()) return false;
+    return true;
+}
+
+// Let a stream do its work up to a place.
+void let_work(CUstream stream, long place) {
+    while (stream->done < place) {
+        auto work = stream->waiting.front();
+        stream->waiting.pop_front();
+        stream->done++;
+        if (CUresult error = work()) pending_error = error;
+    }
+    if (!all_is_done()) return;
+    for (auto& free : to_free) free();
+    to_free.clear();
+}
+
+void let_all_work() {
+    for (CUstream stream : streams) let_work(stream, stream->submitted());
+}
+
 CUresult waited(CUstream stream) {
     waits++;
-    for (auto& [other, last] : waited_for)
-        if (!stream || stream == other) last = recorded;
     if (stream ? stream->captures : !captured_streams.empty())
         return invalidate(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "waiting");
+    stream ? let_work(stream, stream->submitted()) : let_all_work();
     return taken_error();
 }
 
-// Do something now, or remember it where the stream is being captured.
+// Do something when its turn comes, or remember it where the stream is being captured.
 CUresult submit(CUstream stream, std::function<CUresult()> work) {
     if (!stream && !captured_streams.empty()) return invalidate(CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "the legacy stream");
     if (stream && stream->captures) {
@@ -160,7 +201,35 @@ CUresult submit(CUstream stream, std::function<CUresult()> work) {
         stream->captured.push_back(work);
         return CUDA_SUCCESS;
     }
+    if (!stream) {
+        let_all_work();
+        return work();
+    }
+    if (setting("HOSTCUDA_BUSY", 0)) {
+        stream->waiting.push_back(work);
+        return CUDA_SUCCESS;
+    }
+    let_work(stream, stream->submitted());
+    stream->done++;
     return work();
+}
+
+// Free something when nobody can be using it any more.
+CUresult release_later(std::function<void()> free) {
+    if (!captured_streams.empty()) return invalidate(CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "freeing");
+    if (!setting("HOSTCUDA_BUSY", 0)) let_all_work();
+    if (all_is_done())
+        free();
+    else
+        to_free.push_back(free);
+    return CUDA_SUCCESS;
+}
+
+bool is_pinned(const void* address) {
+    auto after = pinned.upper_bound((uintptr_t)address);
+    if (after == pinned.begin()) return false;
+    auto block = std::prev(after);
+    return (uintptr_t)address < block->first + block->second;
 }
 
 CUresult run_all(const Work& work) {
@@ -246,7 +315,7 @@ CUresult cuDeviceTotalMem(size_t* bytes, CUdevice) {
     return CUDA_SUCCESS;
 }
 CUresult cuDeviceComputeCapability(int* major, int* minor, CUdevice) {
-    BEGIN long arch = setting("HOSTCUDA_ARCH", 80);
+    BEGIN long arch = compute_capability();
     *major = (int)arch / 10;
     *minor = (int)arch % 10;
     return CUDA_SUCCESS;
@@ -259,8 +328,6 @@ CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice
         {CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y, 65535},
         {CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z, 65535},
         {CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK, WITHOUT_ASKING},
-        {CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN, AT_MOST},
-        {CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR, AT_MOST + 1024},
         {CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 4},
         {CU_DEVICE_ATTRIBUTE_WARP_SIZE, hostcuda::WARP},
         {CU_DEVICE_ATTRIBUTE_CLOCK_RATE, 1000000},
@@ -269,12 +336,19 @@ CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice
         {CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE, 1 << 20},
         {CU_DEVICE_ATTRIBUTE_MAX_REGISTERS_PER_BLOCK, 65536},
         {CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_MULTIPROCESSOR, 2048},
+        {CU_DEVICE_ATTRIBUTE_RESERVED_SHARED_MEMORY_PER_BLOCK, 1024},
     };
-    long arch = setting("HOSTCUDA_ARCH", 80);
+    long arch = compute_capability();
     if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)
         *value = (int)arch / 10;
     else if (attribute == CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)
         *value = (int)arch % 10;
+    else if (attribute == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)
+        *value = most_shared();
+    else if (attribute == CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)
+        *value = most_shared() + (arch < 80 ? 0 : 1024);
+    else if (attribute == CU_DEVICE_ATTRIBUTE_PAGEABLE_MEMORY_ACCESS)
+        *value = (int)setting("HOSTCUDA_PAGEABLE", 0);
     else {
         auto found = known.find(attribute);
         *value = found == known.end() ? 0 : found->second;
@@ -299,6 +373,8 @@ CUresult cuGetErrorString(CUresult error, const char** text) {
         {CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "operation not permitted when stream is capturing"},
         {CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "operation failed due to a previous error during capture"},
         {CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "operation would make the legacy stream depend on a capturing blocking stream"},
+        {CUDA_ERROR_STREAM_CAPTURE_ISOLATION, "dependency created on uncaptured work in another stream during capture"},
+        {CUDA_ERROR_CAPTURED_EVENT, "operation not permitted on an event last recorded in a capturing stream"},
     };
     auto found = known.find(error);
     *text = found == known.end() ? "unknown error" : found->second;
@@ -354,17 +430,16 @@ CUresult cuCtxSynchronize() {
 // --- memory
 
 CUresult cuMemAlloc(CUdeviceptr* address, size_t bytes) {
-    BEGIN if (stack.empty()) return CUDA_ERROR_INVALID_CONTEXT;
-    if (bytes == 0) return CUDA_ERROR_INVALID_VALUE;
+    BEGIN_IN_CONTEXT if (bytes == 0) return CUDA_ERROR_INVALID_VALUE;
     if (CUresult error = unsafe("allocating")) return error;
     *address = (CUdeviceptr)hostcuda::allocate(bytes, total_memory());
     return *address ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
 }
 CUresult cuMemFree(CUdeviceptr address) {
-    BEGIN if (CUresult error = unsafe("freeing")) return error;
-    std::string problem = hostcuda::release((void*)address);
-    if (!problem.empty()) pending_error = report(CUDA_ERROR_ILLEGAL_ADDRESS, problem);
-    return CUDA_SUCCESS;
+    BEGIN_IN_CONTEXT return release_later([=] {
+        std::string problem = hostcuda::release((void*)address);
+        if (!problem.empty()) pending_error = report(CUDA_ERROR_ILLEGAL_ADDRESS, problem);
+    });
 }
 CUresult cuMemGetInfo(size_t* free_bytes, size_t* total) {
     BEGIN* total = total_memory();
@@ -379,26 +454,37 @@ CUresult cuMemGetAddressRange(CUdeviceptr* start, size_t* bytes, CUdeviceptr add
     return CUDA_SUCCESS;
 }
 CUresult cuMemHostAlloc(void** address, size_t bytes, unsigned) {
-    BEGIN if (CUresult error = unsafe("allocating on the host")) return error;
-    *address = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
-    return *address ? CUDA_SUCCESS : CUDA_ERROR_OUT_OF_MEMORY;
-}
-CUresult cuMemFreeHost(void* address) {
-    BEGIN if (CUresult error = unsafe("freeing on the host")) return error;
-    free(address);
+    BEGIN_IN_CONTEXT if (CUresult error = unsafe("allocating on the host")) return error;
+    size_t all = (bytes + 4095) / 4096 * 4096;
+    *address = aligned_alloc(4096, all);
+    if (!*address) return CUDA_ERROR_OUT_OF_MEMORY;
+    pinned[(uintptr_t)*address] = all;
     return CUDA_SUCCESS;
 }
+CUresult cuMemFreeHost(void* address) {
+    BEGIN_IN_CONTEXT return release_later([=] {
+        pinned.erase((uintptr_t)address);
+        free(address);
+    });
+}
 
+// What is not pinned is staged: it may change at once.
 CUresult cuMemcpyHtoDAsync(CUdeviceptr target, const void* source, size_t bytes, CUstream stream) {
-    BEGIN if (pending_error) return taken_error();
+    BEGIN_IN_CONTEXT if (pending_error) return taken_error();
+    std::shared_ptr<unsigned char[]> staged;
+    bool is_recorded = stream && stream->captures;
+    if (!is_recorded && !is_pinned(source) && !setting("HOSTCUDA_PAGEABLE", 0)) {
+        staged.reset(new unsigned char[bytes]);
+        memcpy(staged.get(), source, bytes);
+    }
     return submit(stream, [=] {
         if (CUresult error = checked(target, bytes)) return error;
-        memcpy((void*)target, source, bytes);
+        memcpy((void*)target, staged ? staged.get() : source, bytes);
         return CUDA_SUCCESS;
     });
 }
 CUresult cuMemcpyDtoHAsync(void* target, CUdeviceptr source, size_t bytes, CUstream stream) {
-    BEGIN if (pending_error) return taken_error();
+    BEGIN_IN_CONTEXT if (pending_error) return taken_error();
     return submit(stream, [=] {
         if (CUresult error = checked(source, bytes)) return error;
         memcpy(target, (void*)source, bytes);
@@ -406,7 +492,7 @@ CUresult cuMemcpyDtoHAsync(void* target, CUdeviceptr source, size_t bytes, CUstr
     });
 }
 CUresult cuMemcpyDtoDAsync(CUdeviceptr target, CUdeviceptr source, size_t bytes, CUstream stream) {
-    BEGIN if (pending_error) return taken_error();
+    BEGIN_IN_CONTEXT if (pending_error) return taken_error();
     return submit(stream, [=] {
         if (CUresult error = checked(source, bytes)) return error;
         if (CUresult error = checked(target, bytes)) return error;
@@ -426,7 +512,7 @@ CUresult cuMemcpyDtoD(CUdeviceptr target, CUdeviceptr source, size_t bytes) {
     return cuMemcpyDtoDAsync(target, source, bytes, nullptr);
 }
 CUresult cuMemsetD8Async(CUdeviceptr target, unsigned char value, size_t count, CUstream stream) {
-    BEGIN return submit(stream, [=] {
+    BEGIN_IN_CONTEXT return submit(stream, [=] {
         if (CUresult error = checked(target, count)) return error;
         memset((void*)target, value, count);
         return CUDA_SUCCESS;
@@ -436,14 +522,16 @@ CUresult cuMemsetD8(CUdeviceptr target, unsigned char value, size_t count) {
     return cuMemsetD8Async(target, value, count, nullptr);
 }
 CUresult cuMemsetD16Async(CUdeviceptr target, unsigned short value, size_t count, CUstream stream) {
-    BEGIN return submit(stream, [=] {
+    BEGIN_IN_CONTEXT if (target % 2) return CUDA_ERROR_INVALID_VALUE;
+    return submit(stream, [=] {
         if (CUresult error = checked(target, 2 * count)) return error;
         for (size_t i = 0; i < count; i++) ((unsigned short*)target)[i] = value;
         return CUDA_SUCCESS;
     });
 }
 CUresult cuMemsetD32Async(CUdeviceptr target, unsigned value, size_t count, CUstream stream) {
-    BEGIN return submit(stream, [=] {
+    BEGIN_IN_CONTEXT if (target % 4) return CUDA_ERROR_INVALID_VALUE;
+    return submit(stream, [=] {
         if (CUresult error = checked(target, 4 * count)) return error;
         for (size_t i = 0; i < count; i++) ((unsigned*)target)[i] = value;
         return CUDA_SUCCESS;
@@ -457,7 +545,7 @@ CUresult cuMemsetD32(CUdeviceptr target, unsigned value, size_t count) {
 
 // "HOSTCUDA", the length, a shared library.
 CUresult cuModuleLoadDataEx(CUmodule* module, const void* image, unsigned, CUjit_option*, void**) {
-    BEGIN if (CUresult error = unsafe("loading a module")) return error;
+    BEGIN_IN_CONTEXT if (CUresult error = unsafe("loading a module")) return error;
     uint64_t length;
     if (memcmp(image, "HOSTCUDA", 8)) return CUDA_ERROR_INVALID_IMAGE;
     memcpy(&length, (const char*)image + 8, 8);
@@ -492,7 +580,7 @@ CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* 
 }
 CUresult cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfunction function) {
     BEGIN switch (attribute) {
-        case CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK: *value = 1024; break;
+        case CU_FUNC_ATTRIBUTE_MAX_THREADS_PER_BLOCK: *value = function->kernel->most_threads; break;
         case CU_FUNC_ATTRIBUTE_SHARED_SIZE_BYTES: *value = (int)function->module->shared_bytes; break;
         case CU_FUNC_ATTRIBUTE_NUM_REGS: *value = 32; break;
         case CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: *value = function->most_dynamic_shared; break;
@@ -502,7 +590,7 @@ CUresult cuFuncGetAttribute(int* value, CUfunction_attribute attribute, CUfuncti
 }
 CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value) {
     BEGIN if (attribute != CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES) return CUDA_SUCCESS;
-    if (value > AT_MOST) return CUDA_ERROR_INVALID_VALUE;
+    if (value > most_shared()) return CUDA_ERROR_INVALID_VALUE;
     function->most_dynamic_shared = value;
     return CUDA_SUCCESS;
 }
@@ -514,8 +602,8 @@ CUresult cuFuncSetCacheConfig(CUfunction, CUfunc_cache) {
 }
 CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
                         unsigned shared, CUstream stream, void** parameters, void** extra) {
-    BEGIN if (pending_error) return taken_error();
-    bool fits = gx && gy && gz && bx && by && bz && gy < 65536 && gz < 65536 && bz <= 64 && bx * by * bz <= 1024;
+    BEGIN_IN_CONTEXT if (pending_error) return taken_error();
+    bool fits = gx && gy && gz && bx && by && bz && gy < 65536 && gz < 65536 && bz <= 64 && (int)(bx * by * bz) <= function->kernel->most_threads;
     if (!fits || (int)shared > function->most_dynamic_shared || parameters)
         return report(CUDA_ERROR_INVALID_VALUE, std::string("kernel ") + function->kernel->name + " cannot be launched so");
     const unsigned char* buffer = nullptr;
@@ -536,25 +624,33 @@ CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned 
 // --- streams, events, graphs
 
 CUresult cuStreamCreate(CUstream* stream, unsigned) {
-    BEGIN* stream = new CUstream_st;
+    BEGIN_IN_CONTEXT* stream = new CUstream_st;
+    streams.insert(*stream);
     return CUDA_SUCCESS;
 }
 CUresult cuStreamDestroy(CUstream stream) {
-    BEGIN delete stream;
+    BEGIN let_work(stream, stream->submitted());
+    streams.erase(stream);
+    delete stream;
     return CUDA_SUCCESS;
 }
 CUresult cuStreamSynchronize(CUstream stream) {
-    BEGIN return waited(stream);
+    BEGIN_IN_CONTEXT return waited(stream);
 }
-CUresult cuStreamQuery(CUstream) {
-    BEGIN if (CUresult error = unsafe("asking")) return error;
-    return setting("HOSTCUDA_BUSY", 0) ? CUDA_ERROR_NOT_READY : CUDA_SUCCESS;
+CUresult cuStreamQuery(CUstream stream) {
+    BEGIN_IN_CONTEXT if (CUresult error = unsafe("asking")) return error;
+    return stream && !stream->waiting.empty() ? CUDA_ERROR_NOT_READY : CUDA_SUCCESS;
 }
-CUresult cuStreamWaitEvent(CUstream stream, CUevent, unsigned) {
-    BEGIN return submit(stream, [] { return CUDA_SUCCESS; });
+CUresult cuStreamWaitEvent(CUstream stream, CUevent event, unsigned) {
+    BEGIN_IN_CONTEXT if (stream && stream->captures && !event->is_captured)
+        return invalidate(CUDA_ERROR_STREAM_CAPTURE_ISOLATION, "waiting for other work");
+    return submit(stream, [other = event->stream, place = event->place] {
+        if (other) let_work(other, place);
+        return CUDA_SUCCESS;
+    });
 }
 CUresult cuEventCreate(CUevent* event, unsigned) {
-    BEGIN* event = new CUevent_st;
+    BEGIN_IN_CONTEXT* event = new CUevent_st;
     return CUDA_SUCCESS;
 }
 CUresult cuEventDestroy(CUevent event) {
@@ -562,22 +658,23 @@ CUresult cuEventDestroy(CUevent event) {
     return CUDA_SUCCESS;
 }
 CUresult cuEventRecord(CUevent event, CUstream stream) {
-    BEGIN event->milliseconds = now();
+    BEGIN_IN_CONTEXT event->milliseconds = now();
     event->stream = stream;
-    event->number = ++recorded;
-    waited_for.try_emplace(stream, 0);
+    event->is_captured = stream && stream->captures;
+    event->place = stream ? stream->submitted() : 0;
     return submit(stream, [] { return CUDA_SUCCESS; });
 }
 CUresult cuEventSynchronize(CUevent event) {
-    BEGIN if (CUresult error = unsafe("waiting for an event")) return error;
+    BEGIN_IN_CONTEXT if (event->is_captured) return CUDA_ERROR_CAPTURED_EVENT;
+    if (CUresult error = unsafe("waiting for an event")) return error;
     waits++;
-    waited_for[event->stream] = std::max(waited_for[event->stream], event->number);
+    if (event->stream) let_work(event->stream, event->place);
     return taken_error();
 }
 CUresult cuEventQuery(CUevent event) {
-    BEGIN if (CUresult error = unsafe("asking for an event")) return error;
-    bool is_over = event->number <= waited_for[event->stream];
-    return setting("HOSTCUDA_BUSY", 0) && !is_over ? CUDA_ERROR_NOT_READY : CUDA_SUCCESS;
+    BEGIN_IN_CONTEXT if (event->is_captured) return CUDA_ERROR_CAPTURED_EVENT;
+    if (CUresult error = unsafe("asking for an event")) return error;
+    return event->stream && event->stream->done < event->place ? CUDA_ERROR_NOT_READY : CUDA_SUCCESS;
 }
 CUresult cuEventElapsedTime(float* milliseconds, CUevent start, CUevent end) {
     BEGIN* milliseconds = (float)(end->milliseconds - start->milliseconds);
@@ -588,7 +685,7 @@ CUresult cuThreadExchangeStreamCaptureMode(CUstreamCaptureMode* mode) {
     return CUDA_SUCCESS;
 }
 CUresult cuStreamBeginCapture(CUstream stream, CUstreamCaptureMode mode) {
-    BEGIN if (!stream || stream->captures) return CUDA_ERROR_INVALID_VALUE;
+    BEGIN_IN_CONTEXT if (!stream || stream->captures) return CUDA_ERROR_INVALID_VALUE;
     stream->captures = true;
     stream->is_invalid = false;
     stream->mode = mode;
@@ -609,9 +706,9 @@ CUresult cuGraphInstantiateWithFlags(CUgraphExec* executable, CUgraph graph, uns
     return CUDA_SUCCESS;
 }
 CUresult cuGraphLaunch(CUgraphExec executable, CUstream stream) {
-    BEGIN if (pending_error) return taken_error();
+    BEGIN_IN_CONTEXT if (pending_error) return taken_error();
     launches++;
-    return submit(stream, [=] { return run_all(executable->work); });
+    return submit(stream, [work = executable->work] { return run_all(work); });
 }
 CUresult cuGraphDestroy(CUgraph graph) {
     BEGIN delete graph;

@@ -80,7 +80,7 @@ void on_fault(int signal, siginfo_t* info, void*) {
     if (signal == SIGSEGV || signal == SIGBUS)
         message = describe_address(info->si_addr);
     else if (signal == SIGILL)
-        message = "an index outside a shared or local array";
+        message = "an index outside a shared or local array, or a vector that is not aligned";
     else
         message = "division by zero";
     fail(message.c_str());

@@ -49,6 +49,7 @@ struct Kernel {
     const char* name;
     void (*run)(const unsigned char* arguments);  // one thread; arguments packed with their natural alignment
     size_t argument_bytes;
+    int most_threads;  // of a block
 };
 
 struct Module {

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import cache
 from typing import Any
 
-from darkpy.backends.cuda.device import Gpu
+from darkpy.backends.cuda.device import Gpu, Loan
 from darkpy.errors import DarkpyError
 
 #: CU_STREAM_CAPTURE_MODE_RELAXED: memory may be allocated and freed meanwhile, as Python lets go of arrays at any time.
@@ -54,22 +54,6 @@ class RecordedMemory:
         size = -(-nbytes // step) * step
         free = self._free.setdefault(size, [])
         return Loan(free, free.pop() if free else self._allocate(size))
-
-
-class Loan:
-    """Memory that goes back to where it came from."""
-
-    __slots__ = ("_allocation", "_home")
-
-    def __init__(self, home: list[Any], allocation: Any) -> None:
-        self._home = home
-        self._allocation = allocation
-
-    def __int__(self) -> int:
-        return int(self._allocation)
-
-    def __del__(self) -> None:
-        self._home.append(self._allocation)
 
 
 class Executable:

@@ -72,7 +72,7 @@ def find_nvcc() -> str:
             return str(folder / "bin" / "nvcc")
     raise InputError(
         "the GPU's kernels are compiled when first used, and nvcc is not found: install the CUDA toolkit "
-        "(or pip install nvidia-cuda-nvcc), or set CUDA_HOME to its folder"
+        "(or pip install nvidia-cuda-nvcc nvidia-cuda-cccl), or set CUDA_HOME to its folder"
     )
 
 
@@ -217,6 +217,8 @@ def _what_failed(path: Path, architecture: str, nvcc: str, output: str) -> str:
             f"{nvcc} of CUDA {number} cannot compile for this GPU ({architecture}): install another CUDA toolkit (13 "
             "or newer for the newest GPUs, 12 for those before sm_75) and set CUDA_HOME to its folder"
         )
+    if "nv/target" in output:  # what CUDA's headers of 16-bit numbers include is in a package of its own
+        return f"{nvcc} of CUDA {number} has no header nv/target: pip install nvidia-cuda-cccl of the same version"
     errors = [f"{found['file']}:{found['line']}  {found['text']}" for found in _ERROR.finditer(output)]
     return "\n".join(errors) or f"{path}  cannot be compiled by {nvcc} of CUDA {number}:\n{output.strip()}"
 

@@ -21,12 +21,14 @@ TRACES = ("/dev/nvidiactl", "/proc/driver/nvidia", "/usr/lib/wsl/lib/libcuda.so.
 """Files that NVIDIA's driver leaves on Linux, below Windows (WSL) and on Windows."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Gpu:
     """A device that is open.
 
     index: as in ``gpu:1``. architecture: as nvcc names it, ``sm_90a``. memory: bytes. context, stream, copies:
     PyCUDA's; all work is done in the order of ``stream``, what the host brings meanwhile in that of ``copies``.
+    reads_pageable: whether it reads memory of the host that is not pinned by itself, some time, instead of what the
+    driver has copied of it. is_recorded: whether work is being recorded, and nothing may be freed.
     """
 
     index: int
@@ -38,6 +40,8 @@ class Gpu:
     context: Any
     stream: Any
     copies: Any
+    reads_pageable: bool = False
+    is_recorded: bool = False
     _released: deque[Any] = field(default_factory=deque)
     _thread: int = field(default_factory=threading.get_ident)
 
@@ -53,11 +57,12 @@ class Gpu:
 
     def release(self, thing: Any) -> None:
         """Give memory or an event back when :meth:`collect` is called: Python may let go of it in any thread."""
-        self._released.append(thing)
+        if not isinstance(thing, Loan):
+            self._released.append(thing)
 
     def collect(self) -> None:
         """Free what was released; PyCUDA can do so only in the thread that opened the device."""
-        if threading.get_ident() == self._thread:
+        if threading.get_ident() == self._thread and not self.is_recorded:
             while self._released:
                 self._released.pop()
 
@@ -73,6 +78,22 @@ class Gpu:
         import pycuda.driver as driver
 
         return Event(self, driver.Event(driver.event_flags.DISABLE_TIMING))
+
+
+class Loan:
+    """Memory that goes back to where it came from, without the driver: in any thread, at any time."""
+
+    __slots__ = ("_allocation", "_home")
+
+    def __init__(self, home: list[Any], allocation: Any) -> None:
+        self._home = home
+        self._allocation = allocation
+
+    def __int__(self) -> int:
+        return int(self._allocation)
+
+    def __del__(self) -> None:
+        self._home.append(self._allocation)
 
 
 class Block:
@@ -193,4 +214,5 @@ def open_gpu(index: int) -> Gpu:
         context=context,
         stream=driver.Stream(),
         copies=driver.Stream(),
+        reads_pageable=bool(device.get_attribute(driver.device_attribute.PAGEABLE_MEMORY_ACCESS)),
     )

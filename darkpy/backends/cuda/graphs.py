@@ -79,6 +79,7 @@ class GraphOperations(MemoryOperations):
         if self._pool is not None:
             self._pool.free_held()  # what a pass took from there the graph will have of its own
         self._capture = capture = Capture(self.stream)
+        self.gpu.is_recorded = True
         try:
             capture.begin()
             try:
@@ -93,6 +94,7 @@ class GraphOperations(MemoryOperations):
             return None
         finally:
             self._capture = None
+            self.gpu.is_recorded = False
         if allocations != self.allocations:
             return None  # some of what it would use is gone
         return Graph(self.gpu, executable, result, capture.kept, allocations)

@@ -109,8 +109,12 @@ class MemoryOperations(Backend):
         key = (host.dtype.str, host.tobytes())
         if key not in self._kept_constants:
             # Nothing has to move for it: what was recorded before stays valid.
-            self._kept_constants[key] = self._array(host.shape, dtype, self._driver.mem_alloc)
-            self._parcels.send(host, self._kept_constants[key].address)
+            array = self._kept_constants[key] = self._array(host.shape, dtype, self._driver.mem_alloc)
+            if self._capture is None:
+                self._parcels.send(host, array.address, self.stream)
+            else:  # now, not whenever what is being recorded is launched
+                self._parcels.send(host, array.address, self.gpu.copies)
+                self.gpu.copies.synchronize()
         return self._kept_constants[key]
 
     def refuse_to_record(self, why: str) -> None:
@@ -193,7 +197,7 @@ class MemoryOperations(Backend):
             return
         self.refuse_to_record("the host brings numbers to the device")
         target = out if out.is_in_order else self._like_in_order(out)
-        self._parcels.send(values, target.address)
+        self._parcels.send(values, target.address, self.stream)
         if target is not out:
             self.move(target, out)
 

@@ -14,7 +14,7 @@ LARGEST, MOST = 1 << 20, 256
 
 
 class Parcels:
-    """Copies in the order of the GPU's stream.
+    """Copies in the order of a stream.
 
     An array goes through pinned memory, which the device reads by itself and which is used again when it has. A larger
     one goes as it is: then the host may have to wait for what the device does before.
@@ -25,10 +25,12 @@ class Parcels:
         self._gpu = gpu
         self.under_way: dict[int, deque[tuple[np.ndarray, Event]]] = {}
 
-    def send(self, values: np.ndarray, address: int) -> None:
+    def send(self, values: np.ndarray, address: int, stream: Any) -> None:
         """Copy an array without gaps to device memory; it may be changed at once."""
         if values.nbytes > LARGEST:
-            self._driver.memcpy_htod_async(address, values, self._gpu.stream)
+            self._driver.memcpy_htod_async(address, values, stream)
+            if self._gpu.reads_pageable:
+                stream.synchronize()
             return
         size = 1 << max(values.nbytes - 1, 255).bit_length()
         parcels = self.under_way.setdefault(size, deque())
@@ -39,6 +41,6 @@ class Parcels:
         else:
             memory, read = self._gpu.pinned(size), self._gpu.event()
         memory[: values.nbytes] = values.reshape(-1).view(np.uint8)
-        self._driver.memcpy_htod_async(address, memory[: values.nbytes], self._gpu.stream)
-        read.record(self._gpu.stream)
+        self._driver.memcpy_htod_async(address, memory[: values.nbytes], stream)
+        read.record(stream)
         parcels.append((memory, read))

@@ -97,7 +97,10 @@ class PictureOperations(MemoryOperations):
             self._driver.memcpy_htod_async(address, host, stream)
             address += host.nbytes
         berth.arrived.record(stream)
-        self._is_fetching |= any(map(PinnedBlock.holds, hosts))  # anything else the driver has copied by now
+        are_pinned = all(map(PinnedBlock.holds, hosts))
+        if not are_pinned and self.gpu.reads_pageable:
+            berth.arrived.synchronize()  # else the driver has copied by now what is not pinned
+        self._is_fetching |= are_pinned
         berth.arrived.holds_back(self.stream)
         return berth
 

@@ -14,6 +14,23 @@ extern "C" __global__ void read_beyond(const float* x, float* out, int count) {
 
 extern "C" __global__ void write_before(float* out) { out[(int)threadIdx.x - 1] = 1; }
 
+// Threads 0 and 1 take two pairs of halves, from the element `first` on: 8 bytes at a time.
+extern "C" __global__ void __launch_bounds__(32, 2) copy_in_fours(const unsigned short* x, unsigned short* out, int first) {
+    struct alignas(8) Four {
+        unsigned short v[4];
+    };
+    if (threadIdx.x < 2) ((Four*)out)[threadIdx.x] = ((const Four*)(x + first))[threadIdx.x];
+}
+
+// x * y + z, rounded once, and where the product is to be rounded apart.
+extern "C" __global__ void rounding(const float* x, const float* y, const float* z, float* out, int apart) {
+    const int i = threadIdx.x;
+    if (apart)
+        out[i] = __fmul_rn(x[i], y[i]) + z[i];
+    else
+        out[i] = x[i] * y[i] + z[i];
+}
+
 extern "C" __global__ void reverse(const float* x, float* out, int with_barrier) {
     __shared__ float values[64];
     values[threadIdx.x] = x[threadIdx.x];

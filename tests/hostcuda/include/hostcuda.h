@@ -22,9 +22,8 @@
 #define __noinline__ __attribute__((noinline))
 #define __align__(bytes) __attribute__((aligned(bytes)))
 #define __constant__ static
-#define __launch_bounds__(...)
 #define __grid_constant__
-// __global__ and __shared__ are the compiler's to replace: see nvcc.
+// __global__, __shared__ and __launch_bounds__ are the compiler's to replace: see nvcc.
 
 namespace hostcuda {
 // A module is one file: these are its own.
@@ -77,8 +76,13 @@ inline float __fsqrt_rn(float x) { return sqrtf(x); }
 inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 inline float __saturatef(float x) { return fminf(fmaxf(x, 0), 1); }
 inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline float __fmul_rn(float a, float b) { return a * b; }
+// Never made one with what stands around them: the compiler does not see what a register held goes on to be.
+inline float hostcuda_apart(float x) {
+    asm("" : "+x"(x));
+    return x;
+}
+inline float __fadd_rn(float a, float b) { return hostcuda_apart(a) + hostcuda_apart(b); }
+inline float __fmul_rn(float a, float b) { return hostcuda_apart(a * b); }
 template <class To, class From> To hostcuda_bits(From value) {
     static_assert(sizeof(To) == sizeof(From));
     To result;
