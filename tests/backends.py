@@ -57,6 +57,14 @@ SHORT_PRECISIONS: list[Any] = [
     pytest.param("bf16", marks=pytest.mark.skipif(find_spec("ml_dtypes") is None, reason="ml_dtypes is not installed")),
 ]
 
+#: Backends that round to 16 bits: the GPU's, and the one that emulates it.
+ROUNDING_DEVICES: list[Any] = [
+    pytest.param(
+        "gpu", marks=[pytest.mark.cuda, pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")]
+    ),
+    "emulated",
+]
+
 #: For tests of whole published networks, which take too long on the stand-in.
 FAST_BACKENDS = BACKENDS if ON_REAL_GPU else CPU_BACKENDS
 

@@ -11,14 +11,13 @@ import pytest
 
 from darkpy.backends import create
 from darkpy.backends.base import ConvolutionGeometry, PoolGeometry
-from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.precision import activation_dtype
 from darkpy.errors import InputError
 from tests import test_backends_contrastive as contrastive
-from tests.backends import SHORT_PRECISIONS, why_no_gpu
+from tests.backends import ROUNDING_DEVICES, SHORT_PRECISIONS, why_no_gpu
 from tests.test_backends_region import settings_for as region_settings
 
-pytestmark = [pytest.mark.cuda, pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")]
+on_every_device = pytest.mark.parametrize("device", ROUNDING_DEVICES)
 
 #: Fraction of the nearest number's distance, relative to the number: half a unit in the last place.
 ROUNDING = {"fp16": 2.0**-11, "bf16": 2.0**-8}
@@ -247,21 +246,23 @@ WITH_ROUNDED_WEIGHTS = ("convolution", "convolution backward", "linear")
 
 
 @cache
-def device(precision: str) -> Any:
-    return create("gpu", precision=precision)
+def backend_of(device: str, precision: str) -> Any:
+    return create(device, precision=precision)
 
 
+@on_every_device
 @pytest.mark.parametrize("precision", SHORT_PRECISIONS)
 @pytest.mark.parametrize("name", CASES)
-def test_results_are_rounded_once(name, precision):
+def test_results_are_rounded_once(name, precision, device):
+    backend = backend_of(device, precision)
     program, elements, floats, sliced = CASES[name]
     for in_view in (False, True) if sliced else (False,):
         arrays = numbers(elements, floats, precision, name in WITH_ROUNDED_WEIGHTS)
         exact, found = {}, {}
         for key, values in arrays.items():
-            exact[key], found[key] = values.copy(), on_device(values, key, elements, precision, in_view)
+            exact[key], found[key] = values.copy(), on_device(backend, values, key, elements, in_view)
         program(create("numpy", np.float64), SimpleNamespace(**exact))
-        program(device(precision), SimpleNamespace(**found))
+        program(backend, SimpleNamespace(**found))
         for key in arrays:
             if "winners" not in key:
                 assert_rounded(np.asarray(found[key], np.float64), exact[key], key in elements, precision, key)
@@ -283,9 +284,8 @@ def numbers(elements: Any, floats: Any, precision: str, round_weights: bool) -> 
     return found
 
 
-def on_device(values: np.ndarray, key: str, elements: Any, precision: str, in_view: bool) -> DeviceArray:
+def on_device(backend: Any, values: np.ndarray, key: str, elements: Any, in_view: bool) -> Any:
     """The array on the device, in its type; pictures of elements, if so wanted, as channels of wider ones."""
-    backend = device(precision)
     if "winners" in key:
         dtype = np.int32 if key == "wide_winners" else backend.winner_dtype(POOL)
     else:
@@ -310,18 +310,21 @@ def assert_rounded(found: np.ndarray, exact: np.ndarray, is_element: bool, preci
     assert (np.abs(found - exact) <= allowed).all(), f"{label}: {found.flat[worst]} for {exact.flat[worst]}"
 
 
+@on_every_device
 @pytest.mark.parametrize("precision", SHORT_PRECISIONS)
-def test_numbers_beyond_the_type_are_found(precision):
-    backend = device(precision)
+def test_numbers_beyond_the_type_are_found(precision, device):
+    backend = backend_of(device, precision)
     array = backend.zeros((2, 8, 3, 3), backend.activation_dtype)
     assert backend.is_finite(array)
-    for value, is_finite in (({"fp16": 65504.0, "bf16": 3e38}[precision], True), (1e39, False)):
+    for value, is_finite in (({"fp16": 65504.0, "bf16": 3e38}[precision], True), (3.4e38, False)):
         backend.scaled_copy(backend.asarray(np.ones((2, 8, 3, 3), np.float32)), array, value)
         assert backend.is_finite(array) == is_finite
 
 
+@pytest.mark.cuda
+@pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")
 def test_a_kernel_takes_elements_of_one_type():
-    backend = device("fp16")
+    backend = backend_of("gpu", "fp16")
     half, single = backend.zeros((2, 8), np.float16), backend.zeros((2, 8))
     with pytest.raises(ValueError, match="kernel product takes elements of one type, not float16, float32, float16"):
         backend.multiply_forward(half, single, half)
@@ -329,8 +332,9 @@ def test_a_kernel_takes_elements_of_one_type():
         backend.bias_activation_forward(half, half[0], half, "relu")
 
 
-def test_pictures_arrive_in_the_type_asked_for():
-    backend = device("fp16")
+@on_every_device
+def test_pictures_arrive_in_the_type_asked_for(device):
+    backend = backend_of(device, "fp16")
     host = np.linspace(0, 1, 24, dtype=np.float32).reshape(1, 2, 3, 4)
     array = backend.asarray(host, np.float16)
     assert array.dtype == np.float16
@@ -340,5 +344,6 @@ def test_pictures_arrive_in_the_type_asked_for():
 def test_other_precisions_than_fp32_need_a_gpu():
     with pytest.raises(InputError, match="fp16 needs a GPU; the CPU computes in float32: leave it out"):
         create("cpu", precision="fp16")
-    with pytest.raises(InputError, match="unknown precision 'fp61'; did you mean 'fp16'"):
-        create("gpu", precision="fp61")
+    for device in ("cpu", "emulated"):
+        with pytest.raises(InputError, match="unknown precision 'fp61'; did you mean 'fp16'"):
+            create(device, precision="fp61")

@@ -127,21 +127,57 @@ def test_every_device_computes_the_same(section, device):
         layer_checks.check_same_as_numpy(text, device, time_steps=3 if is_recurrent else 1)
 
 
+on_gpu = pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")
+
+XNOR = (
+    CONV.replace("filters=4", "filters=8")
+    + "[convolutional]\nfilters=8\nsize=3\npad=1\nxnor=1\nbatch_normalize=1\nactivation=leaky\n"
+    + "[convolutional]\nfilters=4\nsize=1\nbinary=1\nactivation=leaky\n"
+)
+
+
+def behind_a_convolution(section):
+    """An example whose section has something to give a gradient to, unless it is a head."""
+    return EXAMPLES[section] if section in NO_TRUE_GRADIENT else CONV + EXAMPLES[section]
+
+
+@every_section
+def test_16_bits(section):
+    if section != "dropout":  # a number drawn in float32 is not that drawn in float64
+        layer_checks.check_with_16_bits(behind_a_convolution(section), "fp16", time_steps=steps(section))
+
+
 @pytest.mark.cuda
-@pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")
+@on_gpu
 @every_section
 def test_16_bits_on_the_gpu(section):
-    if section != "dropout":  # a number drawn in float32 is not that drawn in float64
-        text = EXAMPLES[section] if section in NO_TRUE_GRADIENT else CONV + EXAMPLES[section]
-        layer_checks.check_with_16_bits(text, "fp16", time_steps=steps(section))
+    if section != "dropout":  # a GPU draws other numbers
+        layer_checks.check_same_as_emulated(behind_a_convolution(section), "fp16", time_steps=steps(section))
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")
-@pytest.mark.parametrize("section", ["convolutional", "batchnorm", "yolo", "lstm"])
-def test_the_other_16_bits_on_the_gpu(section):
-    pytest.importorskip("ml_dtypes")
-    layer_checks.check_with_16_bits(CONV + EXAMPLES[section], "bf16", time_steps=steps(section))
+@on_gpu
+@pytest.mark.parametrize("precision", ["bf16", "tf32"])
+@pytest.mark.parametrize("section", ["batchnorm", "conv_lstm", "yolo"])
+def test_the_other_precisions_on_the_gpu(section, precision):
+    if precision == "bf16":
+        pytest.importorskip("ml_dtypes")
+    layer_checks.check_same_as_emulated(behind_a_convolution(section), precision, time_steps=steps(section))
+
+
+@pytest.mark.cuda
+@on_gpu
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "tf32"])
+@pytest.mark.parametrize(
+    "text, shape",
+    [(XNOR, (3, 6, 5)), (CONV + CONV.replace("pad=1", "groups=4"), (3, 8, 9))],
+    ids=["signs", "on ordinary cores"],
+)
+def test_precisions_of_convolutions_on_the_gpu(text, shape, precision):
+    """Signs and weights of one size are exact in any type; first layers and filters of one channel see exact weights."""
+    if precision == "bf16":
+        pytest.importorskip("ml_dtypes")
+    layer_checks.check_same_as_emulated(text, precision, shape)
 
 
 @every_section

@@ -1,7 +1,8 @@
-"""The loss scale: what a cfg asks for, and how it goes up and down on the GPU without anybody waiting."""
+"""The loss scale: what a cfg asks for, and how it goes up and down; on the GPU without anybody waiting."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,26 @@ from darkpy.config.cfg import parse_cfg
 from darkpy.errors import ConfigError, NotFinite
 from darkpy.loss_scaling import FIRST_SCALE
 from darkpy.network import Network
-from tests.backends import why_no_gpu
+from tests.backends import ROUNDING_DEVICES
 from tests.tiny_job import write_cfg
 
-pytestmark = [pytest.mark.cuda, pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")]
+Make = Callable[..., Network]
 
 FILTERS = "[convolutional]\nfilters=4\nsize=3\nactivation=linear\n"
 
 
-def network(precision: str = "fp16", net: str = "", sections: str = FILTERS + "[cost]\n", **options: Any) -> Network:
-    text = f"[net]\nbatch=2\nwidth=5\nheight=5\nchannels=3\nlearning_rate=.01\nmax_batches=9\n{net}\n{sections}"
-    return Network(parse_cfg(text, "test.cfg"), training=True, device="gpu", precision=precision, **options)
+@pytest.fixture(params=ROUNDING_DEVICES)
+def device(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def network(device: str) -> Make:
+    def build(precision: str = "fp16", net: str = "", sections: str = FILTERS + "[cost]\n", **options: Any) -> Network:
+        text = f"[net]\nbatch=2\nwidth=5\nheight=5\nchannels=3\nlearning_rate=.01\nmax_batches=9\n{net}\n{sections}"
+        return Network(parse_cfg(text, "test.cfg"), training=True, device=device, precision=precision, **options)
+
+    return build
 
 
 def batch(size: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -47,7 +57,7 @@ def values(built: Network) -> np.ndarray:
         ("fp32", "loss_scale=128", 1.0, False),
     ],
 )
-def test_what_the_cfg_and_the_precision_ask_for(precision: str, net: str, scale: float, is_used: bool) -> None:
+def test_what_the_cfg_and_the_precision_ask_for(network: Make, precision: str, net: str, scale: float, is_used: bool) -> None:
     if precision == "bf16":
         pytest.importorskip("ml_dtypes")
     found = network(precision, net).loss_scale
@@ -55,14 +65,14 @@ def test_what_the_cfg_and_the_precision_ask_for(precision: str, net: str, scale:
 
 
 @pytest.mark.parametrize("scale", [1.0, 1024.0])
-def test_a_scale_changes_no_update(scale: float) -> None:
+def test_a_scale_changes_no_update(network: Make, scale: float) -> None:
     """A power of two is exact; numbers of fp16 that are not too small have the same digits at any size."""
     built, plain = network(net=f"loss_scale={scale}"), network(net="loss_scale=1")
     assert built.train_batch(*batch()) == plain.train_batch(*batch())
     np.testing.assert_allclose(values(built), values(plain), rtol=1e-5, atol=1e-7)
 
 
-def test_small_gradients_are_kept_from_zero() -> None:
+def test_small_gradients_are_kept_from_zero(network: Make) -> None:
     """Below 2^-25 there is nothing but 0 in fp16; the first layer's gradient passes through the second."""
     sections = FILTERS + FILTERS.replace("size=3", "size=1") + "[cost]\nscale=1e-9\n"
     found = []
@@ -74,7 +84,7 @@ def test_small_gradients_are_kept_from_zero() -> None:
     assert np.linalg.norm(found[1] - found[2]) < 0.01 * np.linalg.norm(found[2])
 
 
-def test_an_update_is_left_out_and_the_scale_halved_until_it_fits() -> None:
+def test_an_update_is_left_out_and_the_scale_halved_until_it_fits(network: Make) -> None:
     """Truth 48 away, times 2^12, is beyond 65504."""
     built = network()
     x, truth = batch()
@@ -92,7 +102,7 @@ def test_an_update_is_left_out_and_the_scale_halved_until_it_fits() -> None:
     assert built.loss_scale.skipped == 2
 
 
-def test_the_scale_is_doubled_after_good_updates_up_to_a_limit() -> None:
+def test_the_scale_is_doubled_after_good_updates_up_to_a_limit(network: Make) -> None:
     built = network()
     built.loss_scale = built.backend.loss_scale(LossScaleRule(4.0, is_dynamic=True, good=2, largest=8.0))
     scales = []
@@ -102,7 +112,7 @@ def test_the_scale_is_doubled_after_good_updates_up_to_a_limit() -> None:
     assert scales == [4, 8, 8, 8, 8]
 
 
-def test_updates_under_way_need_not_be_read_for_the_scale_to_change() -> None:
+def test_updates_under_way_need_not_be_read_for_the_scale_to_change(network: Make) -> None:
     late, at_once = network(), network()
     x, truth = batch()
     truth[:] = 48
@@ -114,7 +124,7 @@ def test_updates_under_way_need_not_be_read_for_the_scale_to_change() -> None:
     assert (late.loss_scale.scale, late.loss_scale.skipped) == (FIRST_SCALE / 4, 2)
 
 
-def test_it_is_the_same_with_passes_that_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_the_same_with_passes_that_are_recorded(network: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first update is launched one by one, the second recorded, the others launched as one."""
     x, truth = batch()
     truth[:] = 48
@@ -128,7 +138,7 @@ def test_it_is_the_same_with_passes_that_are_recorded(monkeypatch: pytest.Monkey
     assert built.loss_scale.skipped == 2
 
 
-def test_a_scale_that_came_down_to_1_is_not_to_blame() -> None:
+def test_a_scale_that_came_down_to_1_is_not_to_blame(network: Make) -> None:
     built = network()
     built.loss_scale = built.backend.loss_scale(LossScaleRule(2.0, is_dynamic=True))
     x, truth = batch()
@@ -141,7 +151,7 @@ def test_a_scale_that_came_down_to_1_is_not_to_blame() -> None:
     assert (values(built) == before).all()
 
 
-def test_with_a_scale_that_is_given_some_updates_in_a_row_may_be_left_out() -> None:
+def test_with_a_scale_that_is_given_some_updates_in_a_row_may_be_left_out(network: Make) -> None:
     built = network(net="loss_scale=2")
     built.loss_scale = built.backend.loss_scale(LossScaleRule(2.0, most_skipped=3))
     x, truth = batch()
@@ -156,7 +166,7 @@ def test_with_a_scale_that_is_given_some_updates_in_a_row_may_be_left_out() -> N
     assert built.loss_scale.skipped == 3
 
 
-def test_a_loss_that_is_not_finite_is_no_matter_of_the_scale() -> None:
+def test_a_loss_that_is_not_finite_is_no_matter_of_the_scale(network: Make) -> None:
     built = network()
     x, truth = batch()
     x[1, 0, 2, 2] = np.inf
@@ -165,7 +175,7 @@ def test_a_loss_that_is_not_finite_is_no_matter_of_the_scale() -> None:
     assert (caught.value.what, built.loss_scale.scale) == ("loss", FIRST_SCALE)
 
 
-def test_it_goes_on_from_where_another_was() -> None:
+def test_it_goes_on_from_where_another_was(network: Make) -> None:
     built, other = network(), network()
     x, truth = batch()
     truth[:] = 48
@@ -175,7 +185,7 @@ def test_it_goes_on_from_where_another_was() -> None:
     assert other.loss_scale.state() == built.loss_scale.state()
 
 
-def test_a_pass_and_an_update_by_hand() -> None:
+def test_a_pass_and_an_update_by_hand(network: Make) -> None:
     """The gradients of layers carry the scale, those of parameters until the update."""
     built = network(net="loss_scale=16")
     x, truth = batch()
@@ -191,11 +201,11 @@ def test_a_pass_and_an_update_by_hand() -> None:
     np.testing.assert_array_equal(np.array(built.parameters.gradients), scaled / 16)
 
 
-def test_memory_is_planned_in_half(tmp_path: Path) -> None:
+def test_memory_is_planned_in_half(tmp_path: Path, device: str) -> None:
     """Everything but parameters, and what must stay float32: statistics, outputs of heads."""
     path = write_cfg(tmp_path)
     half, single = (
-        Network.from_cfg(path, training=True, device="gpu", precision=precision).memory_plan()
+        Network.from_cfg(path, training=True, device=device, precision=precision).memory_plan()
         for precision in ("fp16", "fp32")
     )
     assert (half.parameters, half.gradients, half.optimizer) == (single.parameters, single.gradients, single.optimizer)
@@ -203,7 +213,7 @@ def test_memory_is_planned_in_half(tmp_path: Path) -> None:
     assert 0.5 * single.arena < half.arena < 0.7 * single.arena
 
 
-def test_a_layer_that_reads_a_head_is_refused() -> None:
+def test_a_layer_that_reads_a_head_is_refused(network: Make) -> None:
     sections = "[convolutional]\nfilters=4\nactivation=linear\n[softmax]\n[convolutional]\nfilters=2\n"
     network("fp32", sections=sections)
     with pytest.raises(ConfigError, match=r"test\.cfg:13  \[convolutional\] reads the output of \[softmax\]"):

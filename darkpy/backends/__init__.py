@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from darkpy.backends.base import Backend
 
 #: What a user can ask for; ``gpu:1`` is the second GPU, and ``cuda`` another word for gpu.
-DEVICES = ("auto", "cpu", "gpu", "numba", "numpy")
+DEVICES = ("auto", "cpu", "gpu", "numba", "numpy", "emulated")
 
 _GPU = re.compile(r"(gpu|cuda)(?::(\d+))?")
 
@@ -41,6 +41,7 @@ def choose(device: str = "auto", dtype: Any = np.float32) -> Choice:
     ``"auto"`` is what ``DARKPY_DEVICE`` in the environment says, else the first GPU if there is one that can be used,
     else the CPU. ``"cpu"`` is the compiled backend where Numba is installed and the environment does not say
     ``DARKPY_NUMBA=0``, else pure NumPy; ``"numba"``, ``"numpy"``, ``"gpu"``, ``"gpu:1"`` ask for one of them.
+    ``"emulated"`` is the CPU that rounds as a GPU does in another precision than fp32.
 
     Raises :class:`~darkpy.errors.InputError` for an unknown device.
     """
@@ -49,7 +50,7 @@ def choose(device: str = "auto", dtype: Any = np.float32) -> Choice:
     if gpu is not None:
         return Choice(f"gpu:{int(gpu[2] or 0)}")
     if device not in DEVICES:
-        known = ("auto", "cpu", "gpu", "gpu:1", "numba", "numpy")
+        known = ("auto", "cpu", "gpu", "gpu:1", "numba", "numpy", "emulated")
         raise InputError(f"unknown device {device!r}{suggestion(device, known)}; choose from {', '.join(known)}")
     if device != "auto":
         return Choice(_cpu() if device == "cpu" else device)
@@ -70,10 +71,13 @@ def create(
     """The backend for a device (see :func:`choose`), working in a float type and a precision (see precision.py).
 
     Raises :class:`~darkpy.errors.InputError` for an unknown device, or one that cannot be used, with what to do; so it
-    does for a precision other than fp32 on the CPU, unless it ``only_plans`` what another machine will do.
+    does for a precision other than fp32 on the CPU, unless it is emulated or ``only_plans`` what another machine will
+    do.
     """
     choice = choose(device, dtype)
     chosen = choice.device
+    if chosen == "emulated":
+        return _emulated(dtype, precision)
     if precision != "fp32" and not chosen.startswith("gpu") and only_plans:
         backend = create(chosen, dtype)
         backend.precision, backend.activation_dtype = precision, activation_dtype(precision)
@@ -81,7 +85,10 @@ def create(
     activation_dtype(precision)
     if precision != "fp32" and not chosen.startswith("gpu"):
         notice = f" ({choice.notice})" if choice.notice else ""
-        raise InputError(f"{precision} needs a GPU; the CPU computes in float32: leave it out{notice}")
+        raise InputError(
+            f"{precision} needs a GPU; the CPU computes in float32: leave it out, or see what it does to the numbers "
+            f"with --device emulated{notice}"
+        )
     if chosen.startswith("gpu"):
         if np.dtype(dtype) != np.float32:
             raise InputError(f"the GPU computes in float32, not {np.dtype(dtype)}; use --device cpu")
@@ -103,6 +110,14 @@ def create(
     from darkpy.backends.numpy import NumpyBackend
 
     return NumpyBackend(dtype)
+
+
+def _emulated(dtype: Any, precision: str) -> Backend:
+    if np.dtype(dtype) != np.float32:
+        raise InputError(f"a GPU computes in float32, not {np.dtype(dtype)}, and so does what emulates it")
+    from darkpy.backends.emulated import EmulatedBackend
+
+    return EmulatedBackend(create(_cpu()), precision)
 
 
 def _cpu() -> str:

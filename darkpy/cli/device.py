@@ -41,7 +41,7 @@ def _with_device(function: Function, *, is_long: bool) -> Function:
                 metavar="NAME",
                 default="auto",
                 show_default=True,
-                help="cpu, gpu, gpu:1, numba or numpy. auto: DARKPY_DEVICE, else a GPU if there is one.",
+                help="cpu, gpu, gpu:1, numba, numpy or emulated. auto: DARKPY_DEVICE, else a GPU if there is one.",
             ),
             click.option("--nogpu", is_flag=True, hidden=True),
             click.option("-i", "--gpu-index", type=int, hidden=True),
