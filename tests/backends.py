@@ -131,8 +131,6 @@ STAYS_ON_HOST = {
     ("yolo_loss", "truth"),
     ("region_loss", "truth"),
     ("gaussian_yolo_loss", "truth"),
-    ("detection_loss", "truth"),
-    ("detection_loss", "chosen"),
     ("contrastive_loss", "truth"),
 }
 

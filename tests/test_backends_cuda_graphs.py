@@ -28,8 +28,8 @@ pytestmark = [pytest.mark.cuda, pytest.mark.skipif(why_no_gpu() is not None, rea
 on_stand_in = pytest.mark.skipif(ON_REAL_GPU, reason="the stand-in counts launches")
 
 
-ONE_BY_ONE = {"crop", "detection"}
-"""Sections for which the host has work in every pass, and [crop], which does something else in every one."""
+ONE_BY_ONE = {"crop"}
+"""It does something else in every pass."""
 
 
 def plain(make: Callable[..., Network], *arguments: Any) -> Network:

@@ -7,8 +7,9 @@ import pytest
 
 from darkpy.errors import InputError
 from darkpy.layers.detection import YOUNG
+from darkpy.network import Network
 from tests import heads
-from tests.backends import BACKENDS, random
+from tests.backends import BACKENDS, assert_close, random
 
 CFG = """[net]
 batch=2
@@ -74,6 +75,24 @@ def test_learns_and_detects(tmp_path):
     heads.check_learns_and_detects(CFG, tmp_path)
 
 
+@pytest.mark.parametrize("device", BACKENDS)
+def test_values_of_a_convolution_are_those_in_the_order_of_its_axes(tmp_path, device):
+    """Whose channels lie last on a GPU."""
+    convolution = "[convolutional]\nfilters=13\nsize=16\nstride=16\nactivation=linear\n"
+    cfg = CFG.replace("=32", "=48").replace("[connected]\noutput=117\nactivation=linear\n", convolution)
+    cfg += "softmax=1\nsqrt=1\n"
+    ours, exact = (Network(heads.parsed(cfg, tmp_path), training=True, device=name) for name in (device, "numpy"))
+    x, truth = random((2, 3, 48, 48)), heads.objects(2, 4, 3)
+    for network in (ours, exact):
+        network.run(x)
+        network.backward(truth)
+    for name in ("output", "grad_output"):
+        found, expected = (np.array(getattr(network.layers[-1], name)) for network in (ours, exact))
+        assert_close(found, expected, 1e-5)
+    (boxes, *_), (expected, *_) = (network.layers[-1].boxes(1, 0.1) for network in (ours, exact))
+    assert_close(boxes, expected, 1e-5)
+
+
 @pytest.mark.parametrize("cfg", heads.published("detection"))
 def test_published_networks_build(shared, cfg):
     heads.check_builds(shared / "zoo" / cfg, "detection")
@@ -135,8 +154,9 @@ def test_the_box_that_overlaps_most_learns_else_the_nearest(tmp_path, device):
     assert learner(layer, [[99, 99, 0.2, 0.2], [99, 99, 0.2, 0.2]], truth) == 0  # Darknet writes outside its arrays
 
 
-def test_young_networks_choose_at_random(tmp_path):
-    layer = heads.head(CFG + "random=1\n", tmp_path)
+@pytest.mark.parametrize("device", BACKENDS)
+def test_young_networks_choose_at_random(tmp_path, device):
+    layer = heads.head(CFG + "random=1\n", tmp_path, device)
     boxes, truth = [[0.5, 0.5, 0.1, 0.1], [0.5, 0.5, 0.2, 0.2]], [0, 0.5, 0.5, 0.2, 0.2]
     chosen = set()
     for layer.graph.seen in range(0, 40, 2):

@@ -74,6 +74,7 @@ def batch(number: int, size: int = 32) -> tuple[np.ndarray, list[np.ndarray]]:
 HEADS = {
     "Gaussian_yolo": (22, "[Gaussian_yolo]\nclasses=2\nnum=2\nanchors=8,8, 16,16\niou_thresh=.2\niou_loss=ciou\n"),
     "region": (14, "[region]\nclasses=2\nnum=2\nanchors=1,1, 2,2\nsoftmax=1\n"),
+    "detection": (7, "[detection]\nclasses=2\nside=8\nnum=1\nrandom=1\nsqrt=1\n"),
 }
 
 

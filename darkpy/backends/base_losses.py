@@ -172,13 +172,13 @@ class LossContract(ABC):
 
     @abstractmethod
     def detection_loss(
-        self, output: Array, truth: Any, grad: Array, settings: DetectionSettings, chosen: Any = None
-    ) -> LossParts:
+        self, output: Array, truth: Array, grad: Array, settings: DetectionSettings, chosen: Array | None = None
+    ) -> LossParts | Pending[LossParts]:
         """Loss of a [detection] head's output (n, values) and its gradient.
 
-        ``truth``, a host array (n, side^2, 1 + classes + 4): for each cell whether it has an object, its class as
-        one-hot, x and y within the cell, w and h relative to the picture. The box of a cell that fits its object best
-        learns it; ``chosen`` (n, side^2), host integers, names others instead.
+        ``truth`` (n, side^2, 1 + classes + 4): for each cell whether it has an object, its class as one-hot, x and y
+        within the cell, w and h relative to the picture. The box of a cell that fits its object best learns it, but
+        for those that ``chosen`` (n, side^2), int32, names; it is negative where it names none.
         """
 
     @abstractmethod

@@ -10,6 +10,7 @@ import numpy as np
 
 from darkpy.backends.base_heads import DetectionSettings
 from darkpy.backends.base_yolo import LossParts, pack_truth
+from darkpy.backends.journal import Pending
 from darkpy.config.options import CommonOptions, option
 from darkpy.layers.base import Shape, register
 from darkpy.layers.heads import DetectionHead, counted
@@ -58,6 +59,8 @@ class Detection(DetectionHead):
 
         ineffective = {"reorg": "the order of the values is fixed"}
 
+    chosen: Any = None
+
     def shape(self, *inputs: Shape) -> Shape:
         """That of the input, which must have as many values as the grid."""
         o = self.options
@@ -87,21 +90,27 @@ class Detection(DetectionHead):
         its class as one-hot, x and y within the cell, w and h relative to the picture.
         """
         if not isinstance(truth, np.ndarray) or truth.shape != (len(self.output), self.truth_size):
-            super().expect(list(truth))
-            truth = self.cells(self.truth)
-        self.truth = truth
+            self.check_objects(list(truth))
+            truth = self.cells(list(truth))
+        self.keep_truth(truth.reshape(len(truth), self.options.side**2, -1))
+        if self.options.random:
+            self._choose(len(truth))
 
-    def evaluate(self, truth: np.ndarray, grad: Any) -> LossParts:
-        """The loss of the last output for the truth of all cells (n, side^2 * (1 + classes + 4))."""
-        n = len(self.output)
-        chosen = None
-        if self.options.random and self.graph.seen < YOUNG:
+    def _choose(self, pictures: int) -> None:
+        """The box of each cell that is to learn its object; negative once the network is old enough to find it."""
+        chosen = np.full((pictures, self.options.side**2), -1, np.int32)
+        if self.graph.seen < YOUNG:
             generator = np.random.default_rng([self.graph.seed, self.graph.seen, self.index])
-            chosen = generator.integers(self.options.num, size=(n, self.options.side**2))
-        cells = truth.reshape(n, self.options.side**2, -1)
-        return self.backend.detection_loss(
-            self.output.reshape(n, -1), cells, grad.reshape(n, -1), self.settings(), chosen
-        )
+            chosen[:] = generator.integers(self.options.num, size=chosen.shape)
+        if self.chosen is None or len(self.chosen) != pictures:
+            self.chosen = self.backend.empty(chosen.shape, np.int32)
+        self.backend.copy(chosen, self.chosen)
+
+    def evaluate(self, truth: Any, grad: Any) -> LossParts | Pending[LossParts]:
+        """The loss of the last output for the truth of all cells (n, side^2, 1 + classes + 4)."""
+        n = len(self.output)
+        output, grad = self.output.reshape(n, -1), grad.reshape(n, -1)
+        return self.backend.detection_loss(output, truth, grad, self.settings(), self.chosen)
 
     @property
     def grid(self) -> tuple[int, int]:

@@ -10,14 +10,14 @@ from darkpy.backends.cuda.activations import ActivationOperations
 from darkpy.backends.cuda.compiler import cache_folder
 from darkpy.backends.cuda.contrastive import ContrastiveOperations
 from darkpy.backends.cuda.convolution import ConvolutionOperations
-from darkpy.backends.cuda.detections import DetectionOperations
+from darkpy.backends.cuda.detection import DetectionOperations
+from darkpy.backends.cuda.detections import SuppressionOperations
 from darkpy.backends.cuda.elementwise import ElementwiseOperations
 from darkpy.backends.cuda.gaussian_yolo import GaussianYoloOperations
 from darkpy.backends.cuda.graphs import GraphOperations
 from darkpy.backends.cuda.local import LocalOperations
 from darkpy.backends.cuda.loss_scale import LossScaleOperations
 from darkpy.backends.cuda.normalization import NormalizationOperations
-from darkpy.backends.cuda.on_host import OnHostOperations
 from darkpy.backends.cuda.optimizers import OptimizerOperations
 from darkpy.backends.cuda.pictures import PictureOperations
 from darkpy.backends.cuda.rearranging import RearrangingOperations
@@ -38,11 +38,11 @@ class CudaBackend(
     SoftmaxOperations,
     OptimizerOperations,
     LossScaleOperations,
+    SuppressionOperations,
     DetectionOperations,
     GaussianYoloOperations,
     ContrastiveOperations,
     RegionOperations,
-    OnHostOperations,
     PictureOperations,
     RehearsalOperations,
     GraphOperations,

@@ -17,7 +17,7 @@ from darkpy.boxes import Kept, Suppression, middle
 ROW = 8
 
 
-class DetectionOperations(YoloOperations):
+class SuppressionOperations(YoloOperations):
     """All heads and pictures together; the host waits once, for what remains.
 
     There is room for so many candidates and results; where it does not do, it is made larger, and all is done again.

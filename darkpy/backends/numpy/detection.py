@@ -55,7 +55,8 @@ class DetectionOperations(SoftmaxOperations):
         overlaps, distances = fit(values.boxes[picture, cell], targets, settings)
         box = best_box(overlaps, distances, targets, settings)
         if chosen is not None:
-            box = chosen[picture, cell]
+            wanted = chosen[picture, cell]
+            box = np.where(wanted < 0, box, wanted)
         overlap = overlaps[np.arange(len(box)), box]
         objectness = values.objectness[picture, cell, box]
         goal = overlap if settings.rescore else 1
