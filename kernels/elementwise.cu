@@ -152,6 +152,21 @@ drop(const element* x, long long x_stride, const float* mask, long long mask_str
     });
 }
 
+// The same with a probability for each picture.
+extern "C" __global__ void __launch_bounds__(256)
+drop_by_picture(const element* x, long long x_stride, const float* mask, long long mask_stride, element* out,
+                long long out_stride, long long rows, long long channels, int by_four, const float* probabilities,
+                int positions, int accumulate) {
+    over_rows(rows, channels, by_four, [&](long long row, long long c, auto width) {
+        const float probability = probabilities[row / positions], scale = probability < 1 ? 1 / (1 - probability) : 0;
+        auto values = load(x + row * x_stride + c, width);
+        const auto chances = load(mask + row * mask_stride + c, width);
+#pragma unroll
+        for (int i = 0; i < width.value; i++) values[i] = chances[i] >= probability ? scale * values[i] : 0;
+        store(out + row * out_stride + c, values, accumulate);
+    });
+}
+
 extern "C" __global__ void __launch_bounds__(256)
 clip(element* x, long long x_stride, long long rows, long long columns, int by_four, float limit) {
     over_rows(rows, columns, by_four, [&](long long row, long long column, auto width) {

@@ -21,7 +21,7 @@ from darkpy.timing import synthetic_truth
 from tests import hostcuda, layer_checks
 from tests.backends import ON_REAL_GPU, backend, fresh, why_no_gpu
 from tests.test_layers import EXAMPLES, NO_TRUE_GRADIENT
-from tests.test_update import batch, classifier, detector, labels, values
+from tests.test_update import KINDS, batch, detector, values
 from tests.tiny_job import write_cfg
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")]
@@ -56,12 +56,12 @@ def graphs_of(network: Network) -> list[Any]:
     return [graph for graph in network.backend._graphs.values() if graph is not None]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("make, data", [(detector, batch), (classifier, labels)])
+@KINDS
 @pytest.mark.parametrize("pool", ["0", "1"])
 def test_updates_are_those_of_plain_launches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any, data: Any, pool: str
 ) -> None:
-    """With a rate that changes from step to step, dropout, and other numbers of objects."""
+    """With a rate that changes from step to step, dropout, blocks that grow, and other numbers of objects."""
     monkeypatch.setenv("DARKPY_CUDA_POOL", pool)
     network, other = make(tmp_path, "cuda"), plain(make, tmp_path, "cuda")
     for number in range(4):

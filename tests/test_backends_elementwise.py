@@ -181,27 +181,6 @@ def test_weighted_sum_without_some_input_gradients(name):
     assert_close(grad, weights[1] * inputs[0].astype(np.float64))
 
 
-@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("name", BACKENDS)
-def test_dropout(name, probability):
-    x, grad_out = random(SHAPE, 0), random(SHAPE, 1)
-    mask = np.random.default_rng(0).random(SHAPE, np.float32)
-    mask[0, 0, 0, 0] = 0.3
-    factor = (mask >= np.float32(probability)) / (1 - probability) if probability < 1 else np.zeros(SHAPE)
-    out = np.full_like(x, np.nan)
-    backend(name).dropout_forward(x, mask, out, probability)
-    assert_close(out, x * factor)
-    grad_x = np.ones_like(x)
-    backend(name).dropout_backward(grad_out, mask, grad_x, probability, accumulate=True)
-    assert_close(grad_x, 1 + grad_out * factor)
-    expected = grad_out * factor
-    backend(name).dropout_backward(grad_out, mask, grad_out, probability)
-    assert_close(grad_out, expected)
-    expected = x * factor
-    backend(name).dropout_forward(x, mask, x, probability)
-    assert_close(x, expected)
-
-
 @pytest.mark.parametrize("name", BACKENDS)
 def test_clip(name):
     x = random(SHAPE) * 3

@@ -5,6 +5,7 @@ import pytest
 
 from darkpy.errors import ConfigError
 from tests import layer_checks
+from tests.backends import BACKENDS
 
 LINEAR = "[convolutional]\nfilters=3\nsize=1\nactivation=linear\n"
 
@@ -67,9 +68,9 @@ def test_not_everything_can_be_dropped():
         network("probability=1\n")
 
 
-def blocks(keys: str, progress: float = 1.0, pictures: int = 8) -> np.ndarray:
+def blocks(keys: str, progress: float = 1.0, pictures: int = 8, **options) -> np.ndarray:
     """The factors of a network trained that far, by the pictures seen."""
-    built = network(f"probability=.9\ndropblock=1\n{keys}")
+    built = network(f"probability=.9\ndropblock=1\n{keys}", **options)
     built.seen = int(progress * built.options.max_batches * built.options.batch)
     built.forward(layer_checks.pictures(built, pictures))
     return passed(built)
@@ -85,10 +86,11 @@ def blocks(keys: str, progress: float = 1.0, pictures: int = 8) -> np.ndarray:
         ("dropblock_size_abs=10\n", 0.5, 5),
     ],
 )
-def test_blocks_are_squares_of_their_size(keys, progress, side):
+@pytest.mark.parametrize("device", BACKENDS)
+def test_blocks_are_squares_of_their_size(device, keys, progress, side):
     """At most one in a channel; the rest of a picture makes up for all of its blocks."""
     found = 0
-    for picture in blocks(keys, progress):
+    for picture in blocks(keys, progress, device=device, dtype=np.float32):
         dropped = picture == 0
         assert dropped.all() or np.allclose(picture[~dropped], 1 / (1 - dropped.mean()))
         for channel in dropped:

@@ -63,11 +63,76 @@ def classifier(folder: Path, device: str) -> Network:
     return Network(read_cfg(path), training=True, device=device)
 
 
+RARE = """\
+[net]
+batch=4
+subdivisions=2
+width=32
+height=32
+channels=3
+learning_rate=.001
+max_batches=9
+
+[convolutional]
+filters=8
+size=3
+stride=4
+pad=1
+activation=mish
+
+[normalization]
+alpha=.1
+
+[dropout]
+probability=.3
+dropblock=1
+dropblock_size_abs=4
+
+[local]
+filters=12
+size=3
+pad=1
+activation=leaky
+
+[l2norm]
+
+[convolutional]
+filters=14
+size=1
+activation=linear
+
+[yolo]
+mask=0,1
+anchors=8,8, 16,16
+classes=2
+num=2
+
+[route]
+layers=-3
+
+[contrastive]
+yolo_layer=-2
+"""
+
+
+def rare(folder: Path, device: str) -> Network:
+    """Sections that few networks have."""
+    path = folder / "rare.cfg"
+    path.write_text(RARE)
+    return Network(read_cfg(path), training=True, device=device)
+
+
 def batch(number: int, size: int = 32) -> tuple[np.ndarray, list[np.ndarray]]:
     """Pictures and objects, other ones for every number; as many objects as the number, but for the last picture."""
     rng = np.random.default_rng(number)
     objects = [np.column_stack([rng.integers(0, 2, number), rng.uniform(0.2, 0.8, (number, 4))]) for _ in range(3)]
     return rng.random((4, 3, size, size), np.float32), [*objects, np.zeros((0, 5))]
+
+
+def views(number: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The same with an identity for every object."""
+    x, truth = batch(number)
+    return x, [np.column_stack([objects, np.arange(len(objects)) // 2]) for objects in truth]
 
 
 #: Filters of the convolution before a head, and the head.
@@ -87,7 +152,7 @@ def values(network: Network) -> np.ndarray:
     return np.array(network.parameters.values)
 
 
-KINDS = pytest.mark.parametrize("make, data", [(detector, batch), (classifier, labels)])
+KINDS = pytest.mark.parametrize("make, data", [(detector, batch), (classifier, labels), (rare, views)])
 
 
 @KINDS

@@ -21,9 +21,11 @@ from darkpy.backends.base_losses import LossContract
 from darkpy.backends.base_memory import MemoryContract
 from darkpy.backends.base_words import (
     BATCHNORM_EPSILON,
+    BLOCKS_GROWN,
     CHANNEL_ACTIVATIONS,
     ELEMENTWISE_ACTIVATIONS,
     IGNORED_TRUTH,
+    MOST_DROPPED,
     NORMALIZATION_EPSILON,
     Array,
     ConvolutionGeometry,
@@ -34,9 +36,11 @@ from darkpy.backends.base_words import (
 
 __all__ = [
     "BATCHNORM_EPSILON",
+    "BLOCKS_GROWN",
     "CHANNEL_ACTIVATIONS",
     "ELEMENTWISE_ACTIVATIONS",
     "IGNORED_TRUTH",
+    "MOST_DROPPED",
     "NORMALIZATION_EPSILON",
     "Array",
     "Backend",

@@ -256,15 +256,28 @@ class LayerContract(ABC):
         """True derivative, normalisation included. ``grad_weights +=``; ``accumulate`` has one flag per input."""
 
     @abstractmethod
-    def dropout_forward(self, x: Array, mask: Array, out: Array, probability: float) -> None:
+    def drop_blocks(
+        self, seed: int, place: int, mask: Array, shares: Array, probability: float, side: float
+    ) -> None:
+        """Fill ``mask`` (n, c, h, w) with 1, and 0 in a square of some channels, and ``shares`` with what is 0.
+
+        The side s is ``side``, at most the picture's, cut to a whole number; each position of a channel starts a square
+        with ``probability / s^2``, of which a channel has one at most. A square beyond the edge is moved inside. Side
+        and probability grow from 0, in proportion, until the :meth:`set_progress` is BLOCKS_GROWN. shares (n,): of each
+        picture, at most MOST_DROPPED. Random as :meth:`uniform`. (Ghiasi et al. 2018; Darknet,
+        dropout_layer_kernels.cu.)
+        """
+
+    @abstractmethod
+    def dropout_forward(self, x: Array, mask: Array, out: Array, probability: float | Array) -> None:
         """``out = x / (1 - probability)`` where ``mask >= probability``, else 0. mask: uniform in [0, 1).
 
-        x may be out.
+        probability: one for all, or an array (n,) with one for each picture. x may be out.
         """
 
     @abstractmethod
     def dropout_backward(
-        self, grad_out: Array, mask: Array, grad_x: Array, probability: float, accumulate: bool = False
+        self, grad_out: Array, mask: Array, grad_x: Array, probability: float | Array, accumulate: bool = False
     ) -> None:
         """The same factors on the gradient. grad_x may be grad_out if not ``accumulate``."""
 

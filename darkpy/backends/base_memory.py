@@ -37,6 +37,8 @@ class MemoryContract(ABC):
     fits_pictures: bool = False
     #: What :meth:`set_clock` was told last.
     clock: int = 0
+    #: What :meth:`set_progress` was told last.
+    progress: float = 0.0
 
     # --- memory
 
@@ -162,8 +164,8 @@ class MemoryContract(ABC):
         """Do ``work`` and return its result.
 
         Whenever the key is the same, so is the work: the same operations on the same arrays with the same numbers, only
-        that the arrays' contents and :meth:`set_clock` may be others. A device may remember what was launched and do
-        it again without calling ``work``; the result is then that of the call it remembers.
+        that the arrays' contents, :meth:`set_clock` and :meth:`set_progress` may be others. A device may remember what
+        was launched and do it again without calling ``work``; the result is then that of the call it remembers.
         """
         return work()
 
@@ -181,6 +183,10 @@ class MemoryContract(ABC):
     def set_clock(self, time: int) -> None:
         """Tell :meth:`uniform` what time it is; any number that is not negative."""
         self.clock = time
+
+    def set_progress(self, progress: float) -> None:
+        """Tell :meth:`drop_blocks` how much of the training is done, 0..1."""
+        self.progress = progress
 
     @abstractmethod
     def uniform(self, seed: int, place: int, out: Array) -> None:

@@ -16,6 +16,13 @@ BATCHNORM_EPSILON = 1e-5
 #: Added to the sums that normalise channels or the weights of a shortcut (Darknet, activations.c, blas.c).
 NORMALIZATION_EPSILON = 1e-4
 
+#: The largest share of a picture that dropout takes away: what is left grows by 1 / (1 - share).
+MOST_DROPPED = 0.999
+
+#: Share of a training over which dropped blocks grow to their size and their probability (Darknet,
+#: dropout_layer_kernels.cu).
+BLOCKS_GROWN = 0.85
+
 #: Truth of a value that a loss leaves out (Darknet, SECRET_NUM).
 IGNORED_TRUTH = -1234.0
 

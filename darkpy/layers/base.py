@@ -121,6 +121,7 @@ class Graph:
     @progress.setter
     def progress(self, progress: float) -> None:
         self._progress = progress
+        self.backend.set_progress(progress)
 
     def begin_truth(self) -> None:
         """What heads are told from now on is of another mini-batch."""

@@ -20,6 +20,7 @@ from darkpy.backends.cuda.loss_scale import LossScaleOperations
 from darkpy.backends.cuda.normalization import NormalizationOperations
 from darkpy.backends.cuda.optimizers import OptimizerOperations
 from darkpy.backends.cuda.pictures import PictureOperations
+from darkpy.backends.cuda.random import RandomOperations
 from darkpy.backends.cuda.rearranging import RearrangingOperations
 from darkpy.backends.cuda.region import RegionOperations
 from darkpy.backends.cuda.rehearsal import RehearsalOperations
@@ -43,6 +44,7 @@ class CudaBackend(
     GaussianYoloOperations,
     ContrastiveOperations,
     RegionOperations,
+    RandomOperations,
     PictureOperations,
     RehearsalOperations,
     GraphOperations,

@@ -153,7 +153,9 @@ class ElementwiseOperations(PoolingOperations, BatchNormOperations):
             x, strides[0], out, strides[1], rows, channels, by_four, factors, factors.size, accumulate,
         )  # fmt: skip
 
-    def dropout_forward(self, x: DeviceArray, mask: DeviceArray, out: DeviceArray, probability: float) -> None:
+    def dropout_forward(
+        self, x: DeviceArray, mask: DeviceArray, out: DeviceArray, probability: float | DeviceArray
+    ) -> None:
         """See :meth:`Backend.dropout_forward`."""
         self._drop(x, mask, out, probability, False)
 
@@ -162,15 +164,23 @@ class ElementwiseOperations(PoolingOperations, BatchNormOperations):
         grad_out: DeviceArray,
         mask: DeviceArray,
         grad_x: DeviceArray,
-        probability: float,
+        probability: float | DeviceArray,
         accumulate: bool = False,
     ) -> None:
         """See :meth:`Backend.dropout_backward`."""
         self._drop(grad_out, mask, grad_x, probability, accumulate)
 
     def _drop(
-        self, x: DeviceArray, mask: DeviceArray, out: DeviceArray, probability: float, accumulate: bool
+        self, x: DeviceArray, mask: DeviceArray, out: DeviceArray, probability: float | DeviceArray, accumulate: bool
     ) -> None:
+        if isinstance(probability, DeviceArray):
+            grid, block, rows, channels, *strides, by_four = self.over_channels(x, mask, out)
+            self.launch(
+                "elementwise", "drop_by_picture", grid, block,
+                x, strides[0], mask, strides[1], out, strides[2], rows, channels, by_four, probability,
+                rows // x.shape[0], accumulate,
+            )  # fmt: skip
+            return
         grid, block, rows, columns, *strides, by_four = self.over(x, mask, out)
         scale = 1 / (1 - probability) if probability < 1 else 0.0
         self.launch(

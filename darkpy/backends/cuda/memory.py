@@ -75,7 +75,6 @@ class MemoryOperations(Backend):
         self._kept_constants: dict[tuple[str, bytes], DeviceArray] = {}
         self._parcels = Parcels(driver, self.gpu)
         self.allocations = 0
-        self._clock = self.zeros((2,), np.int32)
         self._workspace = self.empty((0,), np.uint8)
         self._partials = self.empty((0,))
 
@@ -431,26 +430,6 @@ class MemoryOperations(Backend):
         """See :meth:`Backend.parallel`: one after the other, on the CPU."""
         for item in items:
             function(item)
-
-    def set_clock(self, time: int) -> None:
-        """See :meth:`Backend.set_clock`; the device has it in its memory."""
-        if time == self.clock:
-            return
-        super().set_clock(time)
-        for place, word in enumerate((time & 0xFFFFFFFF, time >> 32)):
-            self._driver.memset_d32_async(self._clock.address + 4 * place, word, 1, self.stream)
-
-    @property
-    def device_clock(self) -> DeviceArray:
-        """What :meth:`set_clock` was told, as the device has it: 64 bits, the lower 32 first."""
-        return self._clock
-
-    def uniform(self, seed: int, place: int, out: DeviceArray) -> None:
-        """See :meth:`Backend.uniform`: drawn by kernels/random.cu, other numbers than on the CPU."""
-        if not out.is_dense:
-            raise ValueError("random numbers are drawn for arrays without gaps")
-        grid = self.blocks_for(-(-out.size // 4))
-        self.launch("random", "uniform", grid, THREADS, out, out.size, seed, place, self._clock)
 
 
 def _conversion(source: DeviceArray, out: DeviceArray) -> str:

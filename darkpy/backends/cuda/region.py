@@ -13,6 +13,7 @@ from darkpy.backends.base_yolo import BOX_CHANNELS, CLASS, LossParts
 from darkpy.backends.cuda.activations import ROWS
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.memory import THREADS
+from darkpy.backends.cuda.random import RandomOperations
 from darkpy.backends.cuda.yolo import Objects, YoloOperations
 from darkpy.backends.journal import Pending
 from darkpy.backends.numpy.region import HALF
@@ -20,7 +21,7 @@ from darkpy.backends.numpy.yolo import summed_parts
 from darkpy.backends.numpy.yolo_cells import TOTALS
 
 
-class RegionOperations(YoloOperations):
+class RegionOperations(YoloOperations, RandomOperations):
     """The same steps as in NumPy; each is a kernel."""
 
     def region_forward(self, x: DeviceArray, out: DeviceArray, settings: RegionSettings) -> None:

@@ -92,6 +92,11 @@ class HostBackend(Backend):
         super().set_clock(time)
         self.host.set_clock(time)
 
+    def set_progress(self, progress: float) -> None:
+        """See :meth:`Backend.set_progress`."""
+        super().set_progress(progress)
+        self.host.set_progress(progress)
+
     def parallel(self, function: Callable[[Item], Any], items: Iterable[Item]) -> None:
         """See :meth:`Backend.parallel`."""
         self.host.parallel(function, items)

@@ -11,6 +11,7 @@ from darkpy.backends.numpy.binarization import BinarizationOperations
 from darkpy.backends.numpy.contrastive import ContrastiveOperations
 from darkpy.backends.numpy.convolution import ConvolutionOperations
 from darkpy.backends.numpy.detection import DetectionOperations
+from darkpy.backends.numpy.dropout import DropoutOperations
 from darkpy.backends.numpy.elementwise import ElementwiseOperations
 from darkpy.backends.numpy.gaussian_yolo import GaussianYoloOperations
 from darkpy.backends.numpy.linear import LinearOperations
@@ -43,6 +44,7 @@ class NumpyBackend(
     NormalizationOperations,
     LocalOperations,
     BinarizationOperations,
+    DropoutOperations,
     ElementwiseOperations,
     LinearOperations,
     SoftmaxOperations,

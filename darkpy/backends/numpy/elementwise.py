@@ -1,4 +1,4 @@
-"""Copies, products and weighted sums of whole pictures, dropout, clipping."""
+"""Copies, products and weighted sums of whole pictures, clipping."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from darkpy.backends.base import NORMALIZATION_EPSILON
 from darkpy.backends.numpy.memory import MemoryOperations
-from darkpy.backends.numpy.tiles import Array, matrix, planes, tiles, write
+from darkpy.backends.numpy.tiles import Array, planes, write
 
 
 class ElementwiseOperations(MemoryOperations):
@@ -101,16 +101,6 @@ class ElementwiseOperations(MemoryOperations):
                 write_product(grad_out, factor, target, accumulate is not None and accumulate[i])
         grad_weights += normalized_weights_backward(weights, grad_factors, normalization)
 
-    def dropout_forward(self, x: Array, mask: Array, out: Array, probability: float) -> None:
-        """See :meth:`Backend.dropout_forward`."""
-        drop(x, mask, out, probability, accumulate=False)
-
-    def dropout_backward(
-        self, grad_out: Array, mask: Array, grad_x: Array, probability: float, accumulate: bool = False
-    ) -> None:
-        """See :meth:`Backend.dropout_backward`."""
-        drop(grad_out, mask, grad_x, probability, accumulate)
-
     def clip(self, array: Array, limit: float) -> None:
         """See :meth:`Backend.clip`."""
         np.clip(array, -limit, limit, out=array)
@@ -123,14 +113,6 @@ def write_product(a: Array, b: Array, out: Array, accumulate: bool) -> None:
         return
     for index in planes(out.shape):
         out[index] += a[index] * b[index]
-
-
-def drop(x: Array, mask: Array, out: Array, probability: float, accumulate: bool) -> None:
-    """x / (1 - probability) where mask >= probability, 0 elsewhere."""
-    scale = 1 / (1 - probability) if probability < 1 else 0.0
-    source, chances, target = matrix(x), matrix(mask), matrix(out)
-    for tile in tiles(*target.shape):
-        write((source[tile] * scale) * (chances[tile] >= probability), target[tile], accumulate)
 
 
 # --- Weights of a weighted sum: (inputs,) or (inputs, c), normalised over the inputs.

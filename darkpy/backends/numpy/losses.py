@@ -20,11 +20,6 @@ class LossOperations(MemoryOperations):
         """See :meth:`Backend.running`."""
         yield
 
-    def uniform(self, seed: int, place: int, out: Array) -> None:
-        """See :meth:`Backend.uniform`."""
-        sequence = np.random.SeedSequence([seed, self.clock, place])
-        np.random.default_rng(sequence).random(dtype=out.dtype, out=out)
-
     def scaled_copy(self, source: Array, out: Array, scale: float, accumulate: bool = False) -> None:
         """See :meth:`Backend.scaled_copy`."""
         if accumulate:
