@@ -265,7 +265,8 @@ template <class T, int SIDE, bool VECTORS> struct PixelsUnderTaps : Share<T, SID
             char* to = tile + S::place(S::row(i), S::chunk());
             const element* from;
             if (VECTORS || vectors) {
-                bring(to, from, find(at[i], tap, from) && exists, x);
+                const bool is_inside = find(at[i], tap, from);
+                bring(to, from, is_inside && exists, x);
             } else {
                 Chunk chunk;
                 Digits digits = tap;

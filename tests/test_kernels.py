@@ -66,6 +66,25 @@ def test_every_kernel_has_a_signature(path):
     assert len(compiler.signatures(path.read_text())) == path.read_text().count("__global__") > 0
 
 
+def setters(text: str) -> set[str]:
+    """Functions with an argument that they change, by reference."""
+    functions = re.findall(r"(\w+)\(([^(){};]*)\)\s*(?:const\s*)?\{", text)
+    changed = re.compile(r"(?:^|,)\s*(?!const\b)[^,]*&|\*\s*&")
+    return {name for name, arguments in functions if changed.search(arguments)}
+
+
+BESIDE = re.compile(r"\b(\w+),(?:[^;(){}]|\([^()]*\))*?\b(\w+)\((?:[^()]*[,\s])?\1\)")
+
+
+def test_no_argument_stands_beside_a_call_that_sets_it():
+    """g++ takes the arguments of a call from the last to the first, nvcc from the first to the last."""
+    text = "\n".join(path.read_text() for path in sorted(FILES[0].parent.glob("*.cu*")))
+    text = re.sub(r"//[^\n]*", " ", text)
+    assert {"find", "add", "add_one"} <= setters(text)
+    assert BESIDE.search("bring(to, from, find(at[i], tap, from) && exists, x);")
+    assert [found[0] for found in BESIDE.finditer(text) if found[2] in setters(text)] == []
+
+
 def names(path: str, enum: str) -> list[str]:
     """The names of an enumeration in a kernel file, in their order."""
     text = (resources.folder("kernels") / path).read_text()
