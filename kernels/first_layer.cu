@@ -3,7 +3,7 @@
 // x (n, h, w, c), out and grad_out (n, oh, ow, f): `element`; weights (f, size, size, c): float. A block takes a tile of 8 x
 // 32 positions at a time, whose patch of x lies in shared memory, zeros around the picture included.
 //
-// As a product of matrices this is 27 terms deep for 3 x 3 taps and 3 channels, too few for the tiles of convolution.cu, and
+// As a product of matrices this is 27 terms deep for 3 x 3 taps and 3 channels, too few for the tiles of exact_forward.cu, and
 // rows of 3 channels cannot be copied 16 bytes at a time. Here nothing is copied twice: x is read once and out is written
 // once (or grad_out read), 4 (c s^2 + f) bytes a position at stride s, for 2 size^2 c f flops. 3 channels, 32 filters, 3 x 3,
 // stride 1: 140 bytes, 1,728 flops: 12 flops a byte in float, where an H200's datasheet has 67 TFLOP/s without tensor cores

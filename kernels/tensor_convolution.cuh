@@ -1,6 +1,6 @@
 // Convolutions as products of matrices on tensor cores (sm_80 and newer): what the kernels of tensor_forward.cu,
 // tensor_backward_input.cu and tensor_backward_weights.cu are made of. M, N, K, A and B of each are those of
-// convolution.cu. Written over `element`: float (multiplied as TF32, 10 bits of fraction), half or bfloat16; sums are float.
+// convolution_operands.cuh. Written over `element`: float (multiplied as TF32, 10 bits of fraction), half or bfloat16; sums are float.
 //
 // Tiles. A block makes BM x BN results, each of its warps WM x WN of them, made of mma results of 16 x 8. It goes along K
 // in steps of 64 bytes of elements (32 halves, 16 floats): for each step, BM of A's and BN of B's stretches of 64 bytes
@@ -11,24 +11,18 @@
 // the next step has come and that everybody has left the stage that is filled next. Fragments are double as well: those
 // of the next 32 bytes along K are read before the present ones are multiplied.
 //
-// Shared memory of a stage: first A's tile, then B's, each in one of two forms, cut into chunks of 16 bytes.
-//   along K   row = place along M or N, 64 bytes of it:  chunk c of row r lies at 64 r + 16 (c ^ (r / 2 % 4))
-//   across    row = place along K, SIDE elements of it:  chunk c of row k lies at k SIDE sizeof(element) + 16 (c ^ s(k)),
-//             s(k) = k % 8 for 16-bit elements, 2 (k % 4) for floats
-// An operand lies along K if neighbours along K are neighbours in global memory, else across; so chunks are copied whole.
-// The exclusive-or lets the eight rows of a matrix that ldmatrix reads, and the 32 floats that a warp reads where ldmatrix
-// cannot transpose (it moves 16 bits), lie in different banks.
+// Shared memory of a stage: first A's tile, then B's, as convolution_operands.cuh lays them: the eight rows of a matrix that
+// ldmatrix reads, and the 32 floats that a warp reads where ldmatrix cannot transpose (it moves 16 bits), lie in different
+// banks.
 //
 // Fragments: who holds what is said in tensor_core.cuh. A warp's 16 x 8 result (i, j) begins at row 16 i, column 8 j of
 // its part; a thread's four sums of it are those of c there.
 //
-// Epilogue. Each warp takes its results, 16 rows at a time, through shared memory, so that a lane gets 16 bytes of
-// neighbouring results: scale, bias, activation, a residual and statistics are computed there, and whole rows are written.
+// Epilogue: convolution_tiles.cuh.
 #pragma once
 
-#include "convolution.cuh"
-#include "element.cuh"
-#include "elementwise.cuh"
+#include "convolution_tiles.cuh"
+#include "tensor_core.cuh"
 
 #if defined(HOSTCUDA) || __CUDA_ARCH__ >= 800
 #define ON_TENSOR_CORES(...) __VA_ARGS__
@@ -39,22 +33,7 @@
 
 #if defined(HOSTCUDA) || __CUDA_ARCH__ >= 800
 
-#include "tensor_core.cuh"
-#include "tensor_operands.cuh"
-
 constexpr int MMA_BYTES = 32;  // along K of one mma
-
-template <int BM_, int BN_, int WARPS_M_, int WARPS_N_, int STAGES_ = 4> struct Tile {
-    static constexpr int BM = BM_, BN = BN_, STAGES = STAGES_, WARPS_M = WARPS_M_, WARPS_N = WARPS_N_;
-    static constexpr int THREADS = 32 * WARPS_M * WARPS_N, WM = BM / WARPS_M, WN = BN / WARPS_N;
-    static constexpr int A_BYTES = BM * STEP_BYTES, STAGE_BYTES = (BM + BN) * STEP_BYTES;
-    // Of one warp in the epilogue: 16 rows of floats, a few more so that rows begin in different banks.
-    static constexpr int LINE = WN + 8, STAGING = 16 * LINE;
-    static_assert(WM % 16 == 0 && WN % 16 == 0);
-    static_assert(4 * STAGING * WARPS_M * WARPS_N <= STAGES * STAGE_BYTES);
-    __device__ static int warp_m() { return threadIdx.x / 32 / WARPS_N; }
-    __device__ static int warp_n() { return threadIdx.x / 32 % WARPS_N; }
-};
 
 // What the kernels are named after; four stages of the largest are 96 KB, which every GPU from sm_80 on has.
 using Tile256x128 = Tile<256, 128, 4, 2>;
@@ -160,12 +139,25 @@ template <class T> struct Fragments {
     }
 };
 
-template <class T> using Sums = float[T::WM / 16][T::WN / 8][4];
+// A lane's share of its warp's results.
+template <class T> struct Sums {
+    float of[T::WM / 16][T::WN / 8][4] = {};
+
+    // See emit_rows().
+    __device__ __forceinline__ void stage(float* to, int i) const {
+        const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+#pragma unroll
+        for (int j = 0; j < T::WN / 8; j++) {
+            *reinterpret_cast<float2*>(to + g * T::LINE + j * 8 + t * 2) = make_float2(of[i][j][0], of[i][j][1]);
+            *reinterpret_cast<float2*>(to + (g + 8) * T::LINE + j * 8 + t * 2) = make_float2(of[i][j][2], of[i][j][3]);
+        }
+    }
+};
 
 // --- The product: `steps` steps along K from where a and b have begun.
 
-template <class T, class A, class B>
-__device__ __forceinline__ void multiply(A& a, B& b, int steps, char* shared, Sums<T>& sums) {
+template <class T, class A, class B> __device__ __forceinline__ Sums<T> multiply(A& a, B& b, int steps, char* shared) {
+    Sums<T> sums;
     constexpr int MULTIPLICATIONS = STEP_BYTES / MMA_BYTES;
 #pragma unroll
     for (int stage = 0; stage < T::STAGES - 1; stage++) {
@@ -199,81 +191,11 @@ __device__ __forceinline__ void multiply(A& a, B& b, int steps, char* shared, Su
                 reading = reading + 1 == T::STAGES ? 0 : reading + 1;
                 if (step + 1 < steps) fragments[0].template load<A, B>(shared + reading * T::STAGE_BYTES, 0);
             }
-            fragments[i % 2].multiply(sums);
+            fragments[i % 2].multiply(sums.of);
         }
     }
     static_assert(MULTIPLICATIONS % 2 == 0);
-}
-
-// --- The results.
-
-// How a warp's lanes share its results in the epilogue: each takes WIDTH neighbours of every ROWS-th row.
-template <class T, int WIDTH_> struct Lanes {
-    static constexpr int WIDTH = WIDTH_, ACROSS = T::WN / WIDTH, ROWS = 32 / ACROSS;
-    static_assert(32 % ACROSS == 0 && 16 % ROWS == 0);
-    // The first of the lane's columns within the block's tile, and its first row within a group of 16.
-    __device__ static int column() { return T::warp_n() * T::WN + threadIdx.x % ACROSS * WIDTH; }
-    __device__ static int row() { return threadIdx.x % 32 / ACROSS; }
-};
-
-// Calls emit(m, values) for WIDTH neighbours of row m of the block's tile, in columns L::column() and on.
-template <class T, class L, class Emit> __device__ __forceinline__ void emit_rows(const Sums<T>& sums, char* shared, Emit emit) {
-    // No stage is read or filled any more: the last step's barrier lies behind everybody.
-    float* staging = reinterpret_cast<float*>(shared) + threadIdx.x / 32 * T::STAGING;
-    const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-#pragma unroll
-    for (int i = 0; i < T::WM / 16; i++) {
-        __syncwarp();
-#pragma unroll
-        for (int j = 0; j < T::WN / 8; j++) {
-            *reinterpret_cast<float2*>(staging + g * T::LINE + j * 8 + t * 2) = make_float2(sums[i][j][0], sums[i][j][1]);
-            *reinterpret_cast<float2*>(staging + (g + 8) * T::LINE + j * 8 + t * 2) = make_float2(sums[i][j][2], sums[i][j][3]);
-        }
-        __syncwarp();
-#pragma unroll 2  // what is done with a row is long
-        for (int pass = 0; pass < 16 / L::ROWS; pass++) {
-            const int row = L::row() + pass * L::ROWS;
-            Values<L::WIDTH> values;
-#pragma unroll
-            for (int e = 0; e < L::WIDTH; e += 4) {
-                const auto four = load(staging + row * T::LINE + threadIdx.x % L::ACROSS * L::WIDTH + e, Width<4>());
-                values[e] = four[0], values[e + 1] = four[1], values[e + 2] = four[2], values[e + 3] = four[3];
-            }
-            emit(T::warp_m() * T::WM + i * 16 + row, values);
-        }
-    }
-}
-
-// Neighbours in a row of which `count` exist, from and to memory.
-template <class Number, int WIDTH>
-__device__ __forceinline__ void read_row(Values<WIDTH>& values, const Number* from, int count, bool vectors) {
-    if (vectors && count >= WIDTH) {
-        struct alignas(sizeof(Number) * WIDTH > 16 ? 16 : sizeof(Number) * WIDTH) Group {
-            Number v[WIDTH];
-        };
-        const Group group = *reinterpret_cast<const Group*>(from);
-#pragma unroll
-        for (int e = 0; e < WIDTH; e++) values[e] = to_float(group.v[e]);
-    } else {
-#pragma unroll
-        for (int e = 0; e < WIDTH; e++) values[e] = e < count ? to_float(from[e]) : 0;
-    }
-}
-
-template <class Number, int WIDTH>
-__device__ __forceinline__ void write_row(Number* to, const Values<WIDTH>& values, int count, bool vectors) {
-    if (vectors && count >= WIDTH) {
-        struct alignas(sizeof(Number) * WIDTH > 16 ? 16 : sizeof(Number) * WIDTH) Group {
-            Number v[WIDTH];
-        } group;
-#pragma unroll
-        for (int e = 0; e < WIDTH; e++) group.v[e] = rounded<Number>(values[e]);
-        *reinterpret_cast<Group*>(to) = group;
-    } else {
-#pragma unroll
-        for (int e = 0; e < WIDTH; e++)
-            if (e < count) to[e] = rounded<Number>(values[e]);
-    }
+    return sums;
 }
 
 #endif

@@ -1,5 +1,5 @@
-// Tensor cores and asynchronous copies (sm_80 and newer), behind functions whose version for the stand-in GPU of
-// tests/hostcuda does the same arithmetic. A warp calls them together; g = lane / 4 and t = lane % 4 say who holds what.
+// Tensor cores (sm_80 and newer), behind functions whose version for the stand-in GPU of tests/hostcuda does the same
+// arithmetic. A warp calls them together; g = lane / 4 and t = lane % 4 say who holds what.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -81,15 +81,6 @@ __device__ inline void load_matrices(unsigned (&out)[4], const void* row, bool t
     }
 }
 
-// 16 bytes from global to shared memory, on the way until wait_for_copies(); of which the first `filled` are read and the
-// others are 0.
-__device__ inline void copy_async(void* shared, const void* global, int filled = 16) {
-    hostcuda::runtime->copy_async(shared, global, 16, filled);
-}
-__device__ inline void commit_copies() { hostcuda::runtime->commit_copies(); }
-// Until at most PENDING of this thread's latest groups are on the way; other threads' copies need a barrier besides.
-template <int PENDING> __device__ inline void wait_for_copies() { hostcuda::runtime->wait_copies(PENDING); }
-
 #elif __CUDA_ARCH__ >= 800
 
 __device__ __forceinline__ void mma_f16(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
@@ -125,14 +116,6 @@ __device__ __forceinline__ void load_matrices(unsigned (&out)[4], const void* ro
         asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                      : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
                      : "r"(address));
-}
-__device__ __forceinline__ void copy_async(void* shared, const void* global, int filled = 16) {
-    const unsigned address = (unsigned)__cvta_generic_to_shared(shared);
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(global), "r"(filled));
-}
-__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;"); }
-template <int PENDING> __device__ __forceinline__ void wait_for_copies() {
-    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING));
 }
 
 #endif

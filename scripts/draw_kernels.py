@@ -1,7 +1,7 @@
 """Draw the pictures of docs/convolution-kernels.md: python scripts/draw_kernels.py [FOLDER].
 
 Each picture comes twice, for a light page and for a dark one: NAME.svg and NAME-dark.svg in docs/kernels/. What they
-show of memory is computed by the formulas of kernels/tensor_operands.cuh, and checked: no two of the accesses drawn
+show of memory follows the formulas of kernels/convolution_operands.cuh, and checked: no two of the accesses drawn
 as free of conflicts may meet in a bank.
 """
 

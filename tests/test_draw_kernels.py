@@ -14,7 +14,8 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import draw_kernels  # noqa: E402
 
 PAGE = (ROOT / "docs" / "convolution-kernels.md").read_text()
-TENSOR = "".join((ROOT / "kernels" / f"tensor_{name}.cuh").read_text() for name in ("convolution", "operands"))
+FILES = ("convolution_operands", "convolution_tiles", "tensor_convolution")
+TENSOR = "".join((ROOT / "kernels" / f"{name}.cuh").read_text() for name in FILES)
 
 
 def test_every_picture_is_there_for_both_themes_and_on_the_page() -> None:

@@ -1,29 +1,27 @@
-"""Convolutions and products of matrices: kernels/convolution.cu and depthwise.cu; first_layer.py has few channels."""
+"""Convolutions and products of matrices: kernels/depthwise.cu, and what tiled_convolution and first_layer launch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from math import prod
 from typing import Any
 
 from darkpy.backends.base import ConvolutionGeometry
 from darkpy.backends.cuda.activations import KINDS
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.batchnorm import ACROSS, DOWN, JOINING
-from darkpy.backends.cuda.convolution_plans import EXACT_TILES, OPERATIONS, ConvolutionShape, Plan
+from darkpy.backends.cuda.convolution_plans import OPERATIONS
 from darkpy.backends.cuda.first_layer import FirstLayer, FirstLayerOperations
-from darkpy.backends.cuda.memory import THREADS, workspace_bytes
-from darkpy.backends.cuda.tensor_convolution import TensorConvolutionOperations
+from darkpy.backends.cuda.tiled_convolution import TiledConvolutionOperations
 
 
-class ConvolutionOperations(FirstLayerOperations, TensorConvolutionOperations):
+class ConvolutionOperations(FirstLayerOperations, TiledConvolutionOperations):
     """Implicit products of matrices, in fp32 or on tensor cores; connected layers are convolutions of single pixels."""
 
     @property
     def adds_residuals(self) -> bool:  # type: ignore[override]
-        """See :attr:`Backend.adds_residuals`."""
-        return self.convolution_precision(self.activation_dtype) != "fp32"
+        """See :attr:`Backend.adds_residuals`: unless convolutions are computed on copies."""
+        return not self._on_copies(self.activation_dtype)
 
     def convolution_workspace(
         self,
@@ -38,16 +36,10 @@ class ConvolutionOperations(FirstLayerOperations, TensorConvolutionOperations):
             return 0
         is_first = FirstLayer.of(x_shape, out_shape, geometry) is not None
         precision = self.convolution_precision(self.activation_dtype)
-        if precision != "fp32":
-            operations: Sequence[str] = OPERATIONS if training else OPERATIONS[:1]
-            if is_first:
-                operations = [name for name in operations if name == "backward_input"]
-            return self.tensor_workspace(precision, x_shape, weights_shape, out_shape, geometry, operations)
-        if not training or is_first:
-            return 0
-        shape = ConvolutionShape.of(tuple(x_shape), tuple(out_shape), geometry)
-        splits = self.plan("backward_weights", "fp32", shape).splits
-        return workspace_bytes((splits, prod(weights_shape)), itemsize=4) if splits > 1 else 0
+        operations: Sequence[str] = OPERATIONS if training else OPERATIONS[:1]
+        if is_first:
+            operations = [name for name in operations if name == "backward_input"]
+        return self.tiled_workspace(precision, x_shape, weights_shape, out_shape, geometry, operations)
 
     def convolution_forward(
         self,
@@ -73,17 +65,11 @@ class ConvolutionOperations(FirstLayerOperations, TensorConvolutionOperations):
         if first is not None:
             self.first_layer_forward(first, x, weights, out, numbers, last)
             return
-        precision = self.convolution_precision(x.dtype)
-        if precision == "fp32" and x.dtype != weights.dtype:
+        if self._on_copies(x.dtype):
             with self._floats_for(out) as floats:
                 self.convolution_forward(self._floats_of(x), weights, floats, geometry, scale, bias, activation)
             return
-        if precision != "fp32":
-            self.tensor_forward(precision, x, weights, out, geometry, numbers, scale, bias, activation)
-            return
-        shape = ConvolutionShape.of(x.shape, out.shape, geometry)
-        kernel, grid = self._kernel_and_grid("forward", shape, self.plan("forward", "fp32", shape))
-        self.launch("convolution", kernel, grid, THREADS, x, weights, out, positions, *numbers, *last)
+        self.tiled_forward(x, weights, out, geometry, numbers, scale, bias, activation)
 
     def convolution_batchnorm_forward_training(
         self,
@@ -101,7 +87,7 @@ class ConvolutionOperations(FirstLayerOperations, TensorConvolutionOperations):
         momentum: float,
         activation: str = "linear",
     ) -> None:
-        """See :meth:`Backend.convolution_batchnorm_forward_training`; on tensor cores in one pass less."""
+        """See :meth:`Backend.convolution_batchnorm_forward_training`; by most kernels in one pass less."""
         found = self._forward_with_statistics(x, weights, convolved, geometry)
         learned, targets = (scales, biases), (mean, variance, rolling_mean, rolling_variance)
         if found is None:
@@ -127,40 +113,35 @@ class ConvolutionOperations(FirstLayerOperations, TensorConvolutionOperations):
         residual: DeviceArray | None = None,
         after: str = "linear",
     ) -> None:
-        """See :meth:`Backend.convolution_batchnorm_forward_inference`; on tensor cores by one kernel."""
+        """See :meth:`Backend.convolution_batchnorm_forward_inference`; mostly by one kernel."""
         statistics = (rolling_mean, rolling_variance)
-        precision = self._tensor_precision(x, weights, out, geometry)
-        if precision is None:
+        if not self._is_tiled(x, weights, out, geometry):
             super().convolution_batchnorm_forward_inference(
                 x, weights, out, geometry, scales, biases, *statistics, factors, shifts, activation, residual, after
             )
             return
         numbers = _numbers(x, weights, out, geometry)
-        self.tensor_forward(
-            precision, x, weights, out, geometry, numbers, scales, biases, activation, residual, after,
+        self.tiled_forward(
+            x, weights, out, geometry, numbers, scales, biases, activation, residual, after,
             normalization=statistics,
         )  # fmt: skip
 
-    def _tensor_precision(
+    def _is_tiled(
         self, x: DeviceArray, weights: DeviceArray, out: DeviceArray, geometry: ConvolutionGeometry
-    ) -> str | None:
-        """How a forward pass is computed if it is on tensor cores; None if not."""
-        precision = self.convolution_precision(x.dtype)
+    ) -> bool:
+        """Whether a forward pass is :meth:`tiled_forward`, which does more than a convolution."""
         is_first = FirstLayer.of(x.shape, out.shape, geometry) is not None
-        return None if precision == "fp32" or is_first or _is_depthwise(weights.shape, geometry) else precision
+        return not (is_first or _is_depthwise(weights.shape, geometry) or self._on_copies(x.dtype))
 
     def _forward_with_statistics(
         self, x: DeviceArray, weights: DeviceArray, out: DeviceArray, geometry: ConvolutionGeometry
     ) -> tuple[DeviceArray, int] | None:
-        """The bare convolution, and where it runs on tensor cores, what :meth:`tensor_forward` returns."""
-        precision = self._tensor_precision(x, weights, out, geometry)
-        if precision is None:
+        """The bare convolution, and where that is :meth:`tiled_forward`, what it returns."""
+        if not self._is_tiled(x, weights, out, geometry):
             self.convolution_forward(x, weights, out, geometry)
             return None
         numbers = _numbers(x, weights, out, geometry)
-        return self.tensor_forward(
-            precision, x, weights, out, geometry, numbers, None, None, "linear", with_statistics=True
-        )
+        return self.tiled_forward(x, weights, out, geometry, numbers, None, None, "linear", with_statistics=True)
 
     def convolution_residual_forward(
         self,
@@ -174,13 +155,12 @@ class ConvolutionOperations(FirstLayerOperations, TensorConvolutionOperations):
         activation: str = "linear",
         after: str = "linear",
     ) -> None:
-        """See :meth:`Backend.convolution_residual_forward`; in one pass on tensor cores. The residual may be out."""
-        precision = self._tensor_precision(x, weights, out, geometry)
-        if precision is None:
+        """See :meth:`Backend.convolution_residual_forward`; mostly in one pass. The residual may be out."""
+        if not self._is_tiled(x, weights, out, geometry):
             super().convolution_residual_forward(x, weights, out, residual, geometry, scale, bias, activation, after)
             return
         numbers = _numbers(x, weights, out, geometry)
-        self.tensor_forward(precision, x, weights, out, geometry, numbers, scale, bias, activation, residual, after)
+        self.tiled_forward(x, weights, out, geometry, numbers, scale, bias, activation, residual, after)
 
     def convolution_backward_input(
         self,
@@ -200,19 +180,11 @@ class ConvolutionOperations(FirstLayerOperations, TensorConvolutionOperations):
                 grad_out, weights, grad_x, pixels, *numbers, accumulate, by_four,
             )  # fmt: skip
             return
-        precision = self.convolution_precision(grad_out.dtype)
-        if precision == "fp32" and grad_out.dtype != weights.dtype:
+        if self._on_copies(grad_out.dtype):
             with self._floats_for(grad_x, accumulate) as floats:
                 self.convolution_backward_input(self._floats_of(grad_out), weights, floats, geometry, accumulate)
             return
-        if precision != "fp32":
-            self.tensor_backward_input(precision, grad_out, weights, grad_x, geometry, numbers, accumulate)
-            return
-        shape = ConvolutionShape.of(grad_x.shape, grad_out.shape, geometry)
-        kernel, grid = self._kernel_and_grid("backward_input", shape, self.plan("backward_input", "fp32", shape))
-        self.launch(
-            "convolution", kernel, grid, THREADS, grad_out, weights, grad_x, pixels, *numbers, accumulate
-        )
+        self.tiled_backward_input(grad_out, weights, grad_x, geometry, numbers, accumulate)
 
     def convolution_backward_weights(
         self, x: DeviceArray, grad_out: DeviceArray, grad_weights: DeviceArray, geometry: ConvolutionGeometry
@@ -227,23 +199,10 @@ class ConvolutionOperations(FirstLayerOperations, TensorConvolutionOperations):
         if first is not None:
             self.first_layer_backward_weights(first, x, grad_out, grad_weights, numbers)
             return
-        precision = self.convolution_precision(x.dtype)
-        if precision == "fp32" and x.dtype != grad_weights.dtype:
+        if self._on_copies(x.dtype):
             x, grad_out = self._floats_of(x), self._floats_of(grad_out)
             numbers = _numbers(x, grad_weights, grad_out, geometry)
-        if precision != "fp32":
-            self.tensor_backward_weights(precision, x, grad_out, grad_weights, geometry, numbers)
-            return
-        shape = ConvolutionShape.of(x.shape, grad_out.shape, geometry)
-        plan = self.plan("backward_weights", "fp32", shape)
-        splits = plan.splits
-        target = grad_weights if splits == 1 else self.carve((splits, grad_weights.size))[0]
-        kernel, grid = self._kernel_and_grid("backward_weights", shape, plan)
-        self.launch(
-            "convolution", kernel, grid, THREADS, x, grad_out, target, positions, *numbers, splits, geometry.groups
-        )
-        if splits > 1:
-            self.add_shares(target, grad_weights, splits)
+        self.tiled_backward_weights(x, grad_out, grad_weights, geometry, numbers)
 
     def _over_both(self, out: DeviceArray, read: DeviceArray) -> tuple[Any, Any, bool]:
         """How to launch a kernel over the elements of one array that reads others of the same channels."""
@@ -282,6 +241,10 @@ class ConvolutionOperations(FirstLayerOperations, TensorConvolutionOperations):
 
     # 16 bits on GPUs whose tensor cores are not used
 
+    def _on_copies(self, dtype: Any) -> bool:
+        """Whether convolutions of arrays of a type are computed on copies in float32."""
+        return dtype != self.dtype and self.convolution_precision(dtype) == "fp32"
+
     def _floats_of(self, array: DeviceArray) -> DeviceArray:
         """A copy in float32."""
         floats = self.scratch(array.shape, self.dtype)
@@ -294,13 +257,6 @@ class ConvolutionOperations(FirstLayerOperations, TensorConvolutionOperations):
         floats = self._floats_of(array) if keep else self.scratch(array.shape, self.dtype)
         yield floats
         self.move(floats, array)
-
-    @staticmethod
-    def _kernel_and_grid(operation: str, shape: ConvolutionShape, plan: Plan) -> tuple[str, tuple[int, int, int]]:
-        m, n, _ = shape.product(operation)
-        tile = EXACT_TILES[plan.kernel]
-        grid = (-(-m // tile.m), -(-n // tile.n), shape.geometry.groups * plan.splits)
-        return f"{operation}_{plan.kernel}", grid
 
 
 #: A connected layer.

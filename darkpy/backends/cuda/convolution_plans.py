@@ -35,16 +35,25 @@ class Plan:
 
 
 class Tile(NamedTuple):
-    """What a block makes: m x n results, with so many threads; and how many blocks a multiprocessor holds at once."""
+    """What a block makes: m x n results, with so many threads, from so many stages of its operands in shared memory.
+
+    blocks: how many a multiprocessor holds at once.
+    """
 
     m: int
     n: int
     threads: int
     blocks: int
+    stages: int = 4
 
 
-#: The tiles of the exact kernels (kernels/convolution.cu), the largest first.
-EXACT_TILES = {"128x128": Tile(128, 128, 256, 2), "64x64": Tile(64, 64, 256, 4)}
+#: The tiles of the exact kernels (kernels/exact_*.cu), the largest first.
+EXACT_TILES = {
+    "128x128": Tile(128, 128, 256, 2, 3),
+    "128x64": Tile(128, 64, 128, 4, 2),
+    "128x32": Tile(128, 32, 128, 4, 2),
+    "64x64": Tile(64, 64, 64, 8, 2),
+}
 
 _TENSOR_TILES = {
     "256x128": Tile(256, 128, 256, 1),
@@ -59,6 +68,13 @@ TENSOR_TILES = {
     "forward": {name: tile for name, tile in _TENSOR_TILES.items() if name != "64x128"},
     "backward_input": {name: tile for name, tile in _TENSOR_TILES.items() if name != "64x128"},
     "backward_weights": {name: tile for name, tile in _TENSOR_TILES.items() if name != "128x64"},
+}
+
+#: All, by operation and precision.
+TILES = {
+    (operation, precision): EXACT_TILES if precision == "fp32" else TENSOR_TILES[operation]
+    for operation in OPERATIONS
+    for precision in ("fp32", "tf32", "fp16", "bf16")
 }
 
 #: Those of them that take arrays that cannot be copied 16 bytes at a time.
@@ -101,7 +117,7 @@ class ConvolutionShape:
         return cls(n, c, h, w, filters, out_height, out_width, geometry, vectors)
 
     def product(self, operation: str) -> tuple[int, int, int]:
-        """M, N, K of the product of matrices that each group is: see kernels/convolution.cu."""
+        """M, N, K of the product of matrices that each group is: see kernels/convolution_operands.cuh."""
         g = self.geometry
         channels, filters, taps = self.channels // g.groups, self.filters // g.groups, g.size * g.size
         positions, pixels = self.batch * self.out_height * self.out_width, self.batch * self.height * self.width
@@ -135,9 +151,7 @@ def default_plan(operation: str, precision: str, shape: ConvolutionShape, multip
 
 def tiles(operation: str, precision: str, shape: ConvolutionShape) -> dict[str, Tile]:
     """The tiles there are kernels for, by name."""
-    if precision == "fp32":
-        return EXACT_TILES
-    found = TENSOR_TILES[operation]
+    found = TILES[operation, precision]
     return found if shape.vectors else {name: found[name] for name in TILES_FOR_ANY if name in found}
 
 
@@ -157,7 +171,7 @@ def _cost(operation: str, precision: str, shape: ConvolutionShape, plan: Plan, m
 
 
 def _phases(operation: str, shape: ConvolutionShape) -> int:
-    """Into how many products with a part of the taps each the input gradient falls: see tensor_backward_input.cu."""
+    """Into how many products, with a part of the taps each, the input gradient falls at a stride."""
     return shape.geometry.stride_y * shape.geometry.stride_x if operation == "backward_input" else 1
 
 
@@ -168,8 +182,6 @@ def _blocks(operation: str, shape: ConvolutionShape, tile: Tile) -> int:
 
 def _most_splits(operation: str, precision: str, shape: ConvolutionShape, tile: Tile, multiprocessors: int) -> int:
     """Parts that occupy the device several times over, if their sums are long and their shares small enough."""
-    if precision == "fp32" and operation != "backward_weights":
-        return 1
     _, _, terms = shape.product(operation)
     wanted = MOST_WAVES * tile.blocks * multiprocessors // _blocks(operation, shape, tile)
     return max(1, min(wanted, terms // FEWEST_TERMS, MOST_SHARES // (4 * shape.results(operation))))

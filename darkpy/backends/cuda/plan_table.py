@@ -81,7 +81,7 @@ def _digest(folder: Path) -> str:
     """Changes with the kernels of convolutions, how they are compiled, and how they are chosen."""
     digest = hashlib.sha256("\0".join(OPTIONS).encode())
     digest.update(Path(convolution_plans.__file__).read_bytes())
-    kernels = [path for path in folder.glob("*.cu") if path.stem.startswith(("convolution", "tensor_"))]
+    kernels = [path for path in folder.glob("*.cu") if path.stem.startswith(("exact_", "tensor_", "shares"))]
     for path in sorted(kernels):
         for file, text in sorted(sources(path).items()):
             digest.update(file.name.encode() + b"\0" + text.encode() + b"\0")

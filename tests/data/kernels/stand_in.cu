@@ -1,4 +1,5 @@
 // Kernels with and without mistakes, for the tests of the stand-in GPU.
+#include "../../../kernels/copies.cuh"
 #include "../../../kernels/tensor_core.cuh"
 
 extern "C" __global__ void copy(const float* x, float* out, int count) {

@@ -1,10 +1,22 @@
-// Bringing the operands of a convolution on tensor cores to shared memory, a step along K at a time: part of
-// tensor_convolution.cuh, which says what a step is and how it lies in shared memory.
+// Bringing the operands of a convolution to shared memory, a step along K at a time. M, N, K, A and B:
+//
+//                 M            N                     K                     A                     B
+//   forward       positions    filters               size * size * c       pixels of x           weights
+//   input grad    pixels of x  channels              size * size * f       positions of grad     weights
+//   weight grad   filters      size * size * c       positions             grad, transposed      pixels of x
+//
+// A step is 64 bytes of elements along K (16 floats, 32 halves). In shared memory it lies in one of two forms, cut into chunks
+// of 16 bytes:
+//   along K   row = place along M or N, 64 bytes of it:  chunk c of row r lies at 64 r + 16 (c ^ (r / 2 % 4))
+//   across    row = place along K, SIDE elements of it:  chunk c of row k lies at k SIDE sizeof(element) + 16 (c ^ s(k)),
+//             s(k) = k % 8 for 16-bit elements, 2 (k % 4) for floats
+// An operand lies along K if neighbours along K are neighbours in global memory, else across; so chunks are copied whole.
+// The exclusive-or lets what a warp reads at once lie in different banks.
 #pragma once
 
 #include "convolution.cuh"
+#include "copies.cuh"
 #include "element.cuh"
-#include "tensor_core.cuh"
 
 constexpr int STEP_BYTES = 64;                    // of a row of A, or a column of B, per step along K
 constexpr int BK = STEP_BYTES / sizeof(element);  // the same in elements
@@ -66,6 +78,10 @@ struct alignas(16) Chunk {
 __device__ __forceinline__ void bring(char* shared, const element* from, bool exists, const element* anywhere) {
     copy_async(shared, exists ? from : anywhere, exists ? 16 : 0);
 }
+
+// The bits of a kernel's argument `vectors`: which arrays can be read and written 16 bytes at a time; first and second operand,
+// result, residual.
+enum Vectors { FIRST = 1, SECOND = 2, RESULT = 4, RESIDUAL = 8 };
 
 // In all that follow: begin(first, k) says which rows of M or N, and where along K; fetch(tile) brings a step and goes on
 // to the next. VECTORS: chunks are aligned in global memory; else whether they are is told by `vectors`, and they are

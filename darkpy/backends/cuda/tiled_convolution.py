@@ -1,8 +1,8 @@
-"""Convolutions on tensor cores: kernels/tensor_forward.cu, tensor_backward_input.cu and tensor_backward_weights.cu.
+"""Convolutions as products of matrices, tile by tile: kernels/exact_*.cu and, on tensor cores, kernels/tensor_*.cu.
 
-For arrays of 16-bit floats, and for float32 where the backend's precision is "tf32". Weights are float32 parameters;
-kernels for 16 bits read a copy: of all parameters, made once for each pass, or of weights that are not among these in
-the workspace.
+On tensor cores are arrays of 16-bit floats, and float32 where the backend's precision is "tf32"; all else is exact.
+Weights are float32 parameters; kernels for 16 bits read a copy: of all parameters, made once for each pass, or of
+weights that are not among these in the workspace.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from darkpy.backends.base import ConvolutionGeometry
 from darkpy.backends.cuda.activations import KINDS
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.batchnorm import BatchNormOperations
-from darkpy.backends.cuda.convolution_plans import TENSOR_TILES, ConvolutionShape, Plan, Tile, default_plan
+from darkpy.backends.cuda.convolution_plans import TILES, ConvolutionShape, Plan, Tile, default_plan
 from darkpy.backends.cuda.memory import THREADS, workspace_bytes
 
 #: The precision of convolutions of arrays of a type, by NumPy's name, where it is not float32.
 PRECISION_OF = {"float16": "fp16", "bfloat16": "bf16"}
+
+#: Those whose kernels read the weights themselves.
+FLOAT_WEIGHTS = ("fp32", "tf32")
 
 #: Elements of 16-byte copies begin at multiples of this many bytes.
 VECTOR_BYTES = 16
@@ -30,8 +33,8 @@ VECTOR_BYTES = 16
 FIRST, SECOND, RESULT, RESIDUAL = 1, 2, 4, 8
 
 
-class TensorConvolutionOperations(BatchNormOperations):
-    """What convolutions are where they run on tensor cores.
+class TiledConvolutionOperations(BatchNormOperations):
+    """What convolutions are but for few channels, or one of each filter.
 
     Attributes:
         plans: measured plans, by operation, precision and shape; they go before the default.
@@ -81,36 +84,37 @@ class TensorConvolutionOperations(BatchNormOperations):
             return None
         return copy[first : first + weights.size].reshape(weights.shape)
 
-    def tensor_workspace(
+    def tiled_workspace(
         self, precision: str, x_shape: Sequence[int], weights_shape: Sequence[int], out_shape: Sequence[int],
         geometry: ConvolutionGeometry, operations: Sequence[str],
     ) -> int:  # fmt: skip
         """Bytes of workspace for the shares of the sums and the weights' copy, whether arrays are aligned or not."""
         needed = 0
         for operation in operations:
-            copy = 0 if precision == "tf32" or operation == "backward_weights" else 2 * prod(weights_shape)
+            copy = 0 if precision in FLOAT_WEIGHTS or operation == "backward_weights" else 2 * prod(weights_shape)
             for vectors in (True, False):
                 shape = ConvolutionShape.of(tuple(x_shape), tuple(out_shape), geometry, vectors)
                 plan = self.plan(operation, precision, shape)
                 floats = _shares(shape, operation, plan)
                 if operation == "forward" and "backward_weights" in operations:  # statistics for batch normalisation
                     positions, filters = prod(out_shape) // out_shape[1], out_shape[1]
-                    floats = max(floats, -(-positions // TENSOR_TILES[operation][plan.kernel].m) * 2 * filters)
+                    floats = max(floats, -(-positions // _tile(operation, precision, plan).m) * 2 * filters)
                 needed = max(needed, workspace_bytes((copy,), (4 * floats,), itemsize=1))
         return needed
 
-    def tensor_forward(
-        self, precision: str, x: DeviceArray, weights: DeviceArray, out: DeviceArray, geometry: ConvolutionGeometry,
+    def tiled_forward(
+        self, x: DeviceArray, weights: DeviceArray, out: DeviceArray, geometry: ConvolutionGeometry,
         numbers: Sequence[int], scale: DeviceArray | None, bias: DeviceArray | None, activation: str,
         residual: DeviceArray | None = None, after: str = "linear", with_statistics: bool = False,
         normalization: tuple[DeviceArray, DeviceArray] | None = None,
     ) -> tuple[DeviceArray, int] | None:  # fmt: skip
-        """``out = after(activation(convolution * scale + bias) + residual)``; see kernels/tensor_forward.cu.
+        """``out = after(activation(convolution * scale + bias) + residual)``; see kernels/convolution_forward.cuh.
 
         With the mean and variance of a ``normalization``, scale and bias are batch normalisation's.
         Where statistics are asked for and the plan has no splits, it returns them, (tiles, 2, f) in the workspace: mean
         and sum of the squared distances to it; and how many positions a tile has.
         """
+        precision = self.convolution_precision(x.dtype)
         positions, filters, out_stride = out.positions()
         stride = 0 if residual is None else residual.positions()[2]
         mean, variance = normalization or (None, None)
@@ -120,28 +124,29 @@ class TensorConvolutionOperations(BatchNormOperations):
         shape, plan = self._plan_for("forward", precision, x, out, geometry, vectors == FIRST | SECOND)
         vectors |= RESULT * _in_vectors(out, share)
         vectors |= RESIDUAL * (residual is not None and _in_vectors(residual, share))
-        tile = TENSOR_TILES["forward"][plan.kernel]
+        tile = _tile("forward", precision, plan)
         tiles = -(-positions // tile.m) if with_statistics and plan.splits == 1 else 0
         room = tiles * 2 * filters if tiles else _shares(shape, "forward", plan)
         floats, copy = self._floats_and_weights(room, weights, x.dtype)
         shares, statistics = (floats, None) if plan.splits > 1 else (None, floats)
         self._launch_tiles(
-            "forward", shape, plan, vectors, 1,
+            "forward", precision, shape, plan, vectors, 1,
             x, copy, out, positions, *numbers, *last, statistics, shares, plan.splits, geometry.groups, vectors,
         )  # fmt: skip
         if shares is not None:
             grid, block, *_, by_four = self.over_channels(*_given(out, residual))
             self.launch(
-                "tensor_forward", "finish_forward", grid, block,
+                "shares", "finish_forward", grid, block,
                 shares, out, out_stride, positions, filters, by_four, plan.splits, *last,
             )  # fmt: skip
         return None if statistics is None else (statistics.reshape(tiles, 2, filters), tile.m)
 
-    def tensor_backward_input(
-        self, precision: str, grad_out: DeviceArray, weights: DeviceArray, grad_x: DeviceArray,
+    def tiled_backward_input(
+        self, grad_out: DeviceArray, weights: DeviceArray, grad_x: DeviceArray,
         geometry: ConvolutionGeometry, numbers: Sequence[int], accumulate: bool,
     ) -> None:  # fmt: skip
         """See :meth:`Backend.convolution_backward_input`."""
+        precision = self.convolution_precision(grad_out.dtype)
         pixels, channels, x_stride = grad_x.positions()
         share, filters = channels // geometry.groups, grad_out.shape[1] // geometry.groups
         vectors = FIRST * _in_vectors(grad_out, filters) | SECOND * _weights_in_vectors(weights, share, grad_out.dtype)
@@ -150,22 +155,23 @@ class TensorConvolutionOperations(BatchNormOperations):
         room = _shares(shape, "backward_input", plan)
         shares, copy = self._floats_and_weights(room, weights, grad_out.dtype)
         self._launch_tiles(
-            "backward_input", shape, plan, vectors, geometry.stride_y * geometry.stride_x,
+            "backward_input", precision, shape, plan, vectors, geometry.stride_y * geometry.stride_x,
             grad_out, copy, grad_x, grad_x.shape[0], *numbers, accumulate, shares, plan.splits, geometry.groups,
             vectors,
         )  # fmt: skip
         if shares is not None:
             grid, block, *_, by_four = self.over_channels(grad_x)
             self.launch(
-                "tensor_backward_input", "finish_backward_input", grid, block,
+                "shares", "finish_backward_input", grid, block,
                 shares, grad_x, x_stride, pixels, channels, by_four, plan.splits, accumulate,
             )  # fmt: skip
 
-    def tensor_backward_weights(
-        self, precision: str, x: DeviceArray, grad_out: DeviceArray, grad_weights: DeviceArray,
+    def tiled_backward_weights(
+        self, x: DeviceArray, grad_out: DeviceArray, grad_weights: DeviceArray,
         geometry: ConvolutionGeometry, numbers: Sequence[int],
     ) -> None:  # fmt: skip
         """See :meth:`Backend.convolution_backward_weights`."""
+        precision = self.convolution_precision(x.dtype)
         positions, filters, _ = grad_out.positions()
         channels, depth = x.shape[1] // geometry.groups, prod(grad_weights.shape[1:])
         operands = FIRST * _in_vectors(grad_out, filters // geometry.groups) | SECOND * _in_vectors(x, channels)
@@ -173,7 +179,7 @@ class TensorConvolutionOperations(BatchNormOperations):
         target = grad_weights if plan.splits == 1 else self.carve((plan.splits, grad_weights.size))[0]
         vectors = operands | RESULT * (not depth % 4 and not target.address % VECTOR_BYTES)
         self._launch_tiles(
-            "backward_weights", shape, plan, vectors, 1,
+            "backward_weights", precision, shape, plan, vectors, 1,
             x, grad_out, target, positions, *numbers, plan.splits, geometry.groups, vectors,
         )  # fmt: skip
         if plan.splits > 1:
@@ -183,7 +189,7 @@ class TensorConvolutionOperations(BatchNormOperations):
         """``grad_weights +=`` the sum of the splits' shares (splits, size)."""
         count = grad_weights.size
         self.launch(
-            "convolution", "add_shares", self.blocks_for(count), THREADS, shares, grad_weights, count, splits
+            "shares", "add_shares", self.blocks_for(count), THREADS, shares, grad_weights, count, splits
         )
 
     def _plan_for(
@@ -206,18 +212,20 @@ class TensorConvolutionOperations(BatchNormOperations):
         return floats.view(np.float32) if room else None, elements
 
     def _launch_tiles(
-        self, operation: str, shape: ConvolutionShape, plan: Plan, vectors: int, phases: int, *arguments: Any
-    ) -> None:
+        self, operation: str, precision: str, shape: ConvolutionShape, plan: Plan, vectors: int, phases: int,
+        *arguments: Any,
+    ) -> None:  # fmt: skip
         """A block for each tile, group, split and phase of the strides (of which the input gradient has several)."""
-        tile = TENSOR_TILES[operation][plan.kernel]
+        tile = _tile(operation, precision, plan)
         m, n, _ = shape.product(operation)
         if phases > 1:  # of the first phase, which has the most pixels
             g = shape.geometry
             m = shape.batch * -(-shape.height // g.stride_y) * -(-shape.width // g.stride_x)
         grid = (-(-m // tile.m) * -(-n // tile.n), 1, shape.geometry.groups * plan.splits * phases)
+        family = "exact" if precision == "fp32" else "tensor"
         suffix = "" if vectors & (FIRST | SECOND) == FIRST | SECOND else "_any"
         self.launch(
-            f"tensor_{operation}", f"{operation}_{plan.kernel}{suffix}", grid, tile.threads, *arguments,
+            f"{family}_{operation}", f"{operation}_{plan.kernel}{suffix}", grid, tile.threads, *arguments,
             shared=_shared_bytes(tile),
         )  # fmt: skip
 
@@ -232,8 +240,12 @@ def _shares(shape: ConvolutionShape, operation: str, plan: Plan) -> int:
 
 
 def _shared_bytes(tile: Tile) -> int:
-    """Of the stages: see kernels/tensor_convolution.cuh."""
-    return 4 * 64 * (tile.m + tile.n)
+    """Of the stages: see kernels/convolution_tiles.cuh."""
+    return tile.stages * 64 * (tile.m + tile.n)
+
+
+def _tile(operation: str, precision: str, plan: Plan) -> Tile:
+    return TILES[operation, precision][plan.kernel]
 
 
 def _in_vectors(array: DeviceArray, channels: int) -> bool:

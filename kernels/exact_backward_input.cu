@@ -1,0 +1,57 @@
+// The convolution's gradient with respect to its input in float32 on the ordinary cores. What is computed:
+// convolution_backward_input.cuh; how: exact_convolution.cuh.
+//
+// 2 M N K / (stride_y stride_x) flops: with a stride of 2, a quarter of what going through all taps would take. Bytes and flops
+// per byte are those of exact_forward.cu.
+//
+// Versions, with their share of the limit: as in exact_forward.cu: not measured yet.
+#include "exact_convolution.cuh"
+
+#include "convolution_backward_input.cuh"
+
+// --- Kernels, by their tiles; the one called `any` takes arrays that are not aligned.
+
+extern "C" __global__ void __launch_bounds__(256, 2)
+backward_input_128x128(const float* grad_out, const float* weights, float* grad_x, int pictures, int height, int width,
+    int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding,
+    int dilation, long long x_stride, long long out_stride, int accumulate, float* shares, int splits, int groups,
+    int vectors) {
+    backward_input<Tile128x128, true>(grad_out, weights, grad_x, pictures, CONVOLUTION_ARGUMENTS, accumulate, shares,
+        splits, groups, vectors);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 4)
+backward_input_128x64(const float* grad_out, const float* weights, float* grad_x, int pictures, int height, int width,
+    int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding,
+    int dilation, long long x_stride, long long out_stride, int accumulate, float* shares, int splits, int groups,
+    int vectors) {
+    backward_input<Tile128x64, true>(grad_out, weights, grad_x, pictures, CONVOLUTION_ARGUMENTS, accumulate, shares,
+        splits, groups, vectors);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 4)
+backward_input_128x32(const float* grad_out, const float* weights, float* grad_x, int pictures, int height, int width,
+    int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding,
+    int dilation, long long x_stride, long long out_stride, int accumulate, float* shares, int splits, int groups,
+    int vectors) {
+    backward_input<Tile128x32, true>(grad_out, weights, grad_x, pictures, CONVOLUTION_ARGUMENTS, accumulate, shares,
+        splits, groups, vectors);
+}
+
+extern "C" __global__ void __launch_bounds__(64, 8)
+backward_input_64x64(const float* grad_out, const float* weights, float* grad_x, int pictures, int height, int width,
+    int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding,
+    int dilation, long long x_stride, long long out_stride, int accumulate, float* shares, int splits, int groups,
+    int vectors) {
+    backward_input<Tile64x64, true>(grad_out, weights, grad_x, pictures, CONVOLUTION_ARGUMENTS, accumulate, shares,
+        splits, groups, vectors);
+}
+
+extern "C" __global__ void __launch_bounds__(64, 8)
+backward_input_64x64_any(const float* grad_out, const float* weights, float* grad_x, int pictures, int height, int width,
+    int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding,
+    int dilation, long long x_stride, long long out_stride, int accumulate, float* shares, int splits, int groups,
+    int vectors) {
+    backward_input<Tile64x64, false>(grad_out, weights, grad_x, pictures, CONVOLUTION_ARGUMENTS, accumulate, shares,
+        splits, groups, vectors);
+}
