@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from darkpy.backends.loss_scale import LossScaleRule
-from darkpy.config.cfg import parse_cfg
+from darkpy.config.cfg import parse_cfg, read_cfg
+from darkpy.data.pictures import network_input
+from darkpy.data.shapes import draw_picture
 from darkpy.errors import ConfigError, NotFinite
 from darkpy.loss_scaling import FIRST_SCALE
 from darkpy.network import Network
 from tests.backends import ROUNDING_DEVICES
-from tests.tiny_job import write_cfg
+from tests.tiny_job import ROOT, write_cfg
 
 Make = Callable[..., Network]
 
@@ -85,10 +87,10 @@ def test_small_gradients_are_kept_from_zero(network: Make) -> None:
 
 
 def test_an_update_is_left_out_and_the_scale_halved_until_it_fits(network: Make) -> None:
-    """Truth 48 away, times 2^12, is beyond 65504."""
+    """Truth 768 away, times 2^8, is beyond 65504."""
     built = network()
     x, truth = batch()
-    truth[:] = 48
+    truth[:] = 768
     before = values(built)
     for skipped, scale in ((1, FIRST_SCALE / 2), (2, FIRST_SCALE / 4)):
         built.train_batch(x, truth)
@@ -115,7 +117,7 @@ def test_the_scale_is_doubled_after_good_updates_up_to_a_limit(network: Make) ->
 def test_updates_under_way_need_not_be_read_for_the_scale_to_change(network: Make) -> None:
     late, at_once = network(), network()
     x, truth = batch()
-    truth[:] = 48
+    truth[:] = 768
     updates = [late.start_update(x, truth) for _ in range(4)]
     costs = [at_once.train_batch(x, truth) for _ in range(4)]
     assert [update.read() for update in updates] == costs
@@ -127,7 +129,7 @@ def test_updates_under_way_need_not_be_read_for_the_scale_to_change(network: Mak
 def test_it_is_the_same_with_passes_that_are_recorded(network: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first update is launched one by one, the second recorded, the others launched as one."""
     x, truth = batch()
-    truth[:] = 48
+    truth[:] = 768
     found = []
     for graphs in ("1", "0"):
         monkeypatch.setenv("DARKPY_CUDA_GRAPHS", graphs)
@@ -178,7 +180,7 @@ def test_a_loss_that_is_not_finite_is_no_matter_of_the_scale(network: Make) -> N
 def test_it_goes_on_from_where_another_was(network: Make) -> None:
     built, other = network(), network()
     x, truth = batch()
-    truth[:] = 48
+    truth[:] = 768
     built.train_batch(x, truth)
     other.loss_scale.restore(built.loss_scale.state())
     assert (other.loss_scale.scale, other.loss_scale.skipped) == (FIRST_SCALE / 2, 1)
@@ -218,3 +220,13 @@ def test_a_layer_that_reads_a_head_is_refused(network: Make) -> None:
     network("fp32", sections=sections)
     with pytest.raises(ConfigError, match=r"test\.cfg:13  \[convolutional\] reads the output of \[softmax\]"):
         network("fp16", sections=sections)
+
+
+def test_the_first_scale_suits_new_weights() -> None:
+    """Where nothing has been learned, batch normalisation makes the gradients of the bare convolutions largest."""
+    built = Network(read_cfg(ROOT / "cfg" / "shapes.cfg"), training=True, device="emulated", precision="fp16")
+    drawn = [draw_picture(np.random.default_rng(seed)) for seed in range(built.batch)]
+    pictures = [network_input(image, built.width, built.height) for image, _ in drawn]
+    built.train_batch(np.concatenate(pictures), [boxes for _, boxes in drawn])
+    assert (built.loss_scale.skipped, built.loss_scale.scale) == (0, FIRST_SCALE)
+    assert np.abs(built.parameters.gradients).max() > 0
