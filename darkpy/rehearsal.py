@@ -1,4 +1,4 @@
-"""How much memory the passes of a network take for a moment, beside what is planned, before anything is computed."""
+"""How much memory the passes of a network take beside what is planned, before anything is computed."""
 
 from __future__ import annotations
 
@@ -6,33 +6,57 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from darkpy.layers.base import NETWORK_INPUT
+import numpy as np
+
+from darkpy.layers.base import NETWORK_INPUT, Layer
+from darkpy.layers.heads import ObjectHead
 
 if TYPE_CHECKING:
-    from darkpy.network import Network
+    from darkpy.network import Network, Truth
 
 
 def scratch_memory(network: Network) -> int:
-    """Bytes of a device's memory that layers take and give back during their passes; 0 where the backend needs none.
+    """Bytes of a device's memory that layers take during a pass; 0 where the backend needs none.
 
-    The network has its arrays; they are left as they are. Losses are not gone through, they take some kilobytes.
+    What they take and give back, and in training what the truth is brought to, with as many objects in every picture as
+    the heads learn. The network has its arrays; they are left as they are.
     """
     if network.backend.free_memory() is None:
         return 0
-    shape = (network.batch, *network.graph.input_shape)
-    most = network.backend.rehearsed(_steps(network, shape))
+    before = [(head, dict(vars(head))) for head in network.heads]
+    most = network.backend.rehearsed(_steps(network))
+    for head, values in before:
+        vars(head).clear()
+        vars(head).update(values)
+    network.graph.forget_truth()
     network.rebind()
     return most
 
 
-def _steps(network: Network, shape: tuple[int, ...]) -> Iterator[Callable[[], Any]]:
-    """The passes of one layer after the other."""
-    x = network.backend.empty(shape, network.backend.activation_dtype)
+def _steps(network: Network) -> Iterator[Callable[[], Any]]:
+    """What is done for a pass, in its order."""
+    x = network.backend.empty((network.batch, *network.graph.input_shape), network.backend.activation_dtype)
+    # A head with a loss() alone, which returns a number, waits for the device: nothing could be told of it.
+    heads = [head for head in network.heads if network.training and type(head).compare is not Layer.compare]
+    truth = most_truth(network)
+    network.graph.begin_truth()
+    for head in heads:
+        yield partial(head.expect, truth)
     for layer in network.layers:
         inputs = [x if source == NETWORK_INPUT else network.layers[source].output for source in layer.sources]
         if layer.is_identity(network.training):
             layer.output = inputs[0].reshape(inputs[0].shape[0], *(layer.output_shape or ()))
         else:
             yield partial(layer.forward, *inputs, training=network.training and not layer.frozen)
+    for head in heads:
+        yield head.compare
     for layer in network.backward_order if network.training else ():
         yield partial(layer.backward, layer.grad_output, *map(network.gradient_of, layer.sources))
+
+
+def most_truth(network: Network) -> Truth:
+    """Truth that fits the heads: in every picture as many objects as they take, or the first class."""
+    if any(isinstance(head, ObjectHead) for head in network.heads):
+        count = max(getattr(head.options, "max", 1) for head in network.heads)
+        return [np.tile(np.array([0, 0.5, 0.5, 0.3, 0.3, 0], np.float32), (count, 1))] * network.batch
+    return np.eye(1, int(np.prod(network.output.shape[1:])), dtype=np.float32).repeat(network.batch, axis=0)

@@ -143,6 +143,13 @@ HEADS = {
 }
 
 
+def with_head(folder: Path, head: str) -> Network:
+    """A detector with that head, on the GPU."""
+    path = write_cfg(folder, filters=HEADS[head][0])
+    path.write_text(path.read_text().partition("[yolo]")[0] + HEADS[head][1])
+    return Network(read_cfg(path), training=True, device="cuda")
+
+
 def labels(number: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(number)
     return rng.random((4, 3, 8, 8), np.float32), np.eye(5, dtype=np.float32)[rng.integers(0, 5, 4)]
@@ -236,9 +243,7 @@ class TestWaiting:
     @pytest.mark.parametrize("head", HEADS)
     def test_no_head_is_waited_for(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str) -> None:
         """One by one, while it is recorded, and launched as one."""
-        path = write_cfg(tmp_path, filters=HEADS[head][0])
-        path.write_text(path.read_text().partition("[yolo]")[0] + HEADS[head][1])
-        network = Network(read_cfg(path), training=True, device="cuda")
+        network = with_head(tmp_path, head)
         monkeypatch.setenv("HOSTCUDA_BUSY", "1")
         before = hostcuda.waits()
         updates = [network.start_update(*batch(number)) for number in range(4)]

@@ -170,9 +170,9 @@ class MemoryContract(ABC):
         return work()
 
     def rehearsed(self, work: Iterable[Callable[[], Any]]) -> int:
-        """Bytes of a device's memory that the calls take at most, and give back, beside arrays and workspace.
+        """Bytes of a device's memory that the calls take at most, beside arrays and workspace.
 
-        Nothing is computed, and the backend is afterwards as before.
+        What they return is kept until the last one. Nothing is computed, and the backend is afterwards as before.
         """
         return 0
 

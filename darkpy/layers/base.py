@@ -127,6 +127,10 @@ class Graph:
         """What heads are told from now on is of another mini-batch."""
         self._mini_batch += 1
 
+    def forget_truth(self) -> None:
+        """Whatever the truth was brought to is not to be used again."""
+        self._truths.clear()
+
     def shared_truth(self, kind: Hashable, make: Callable[[Any], Any]) -> Any:
         """The truth of a mini-batch as some heads need it, made by the first one of this ``kind`` that asks for it.
 

@@ -1,4 +1,4 @@
-"""Work gone through without doing it, to know how much memory it takes for a moment.
+"""Work gone through without doing it, to know how much memory it takes.
 
 While it is rehearsed nothing is launched, copied or allocated: in the driver's place stands something that counts.
 """
@@ -14,27 +14,34 @@ from darkpy.backends.cuda.memory import ALIGNMENT, MemoryOperations
 
 
 class CountingDriver:
-    """Also in that of the pool, from which it counts what is taken; all else is left out.
+    """Also in the pool's and the parcels' place; it counts what is taken, all else is left out.
 
-    now, most: bytes that are taken, and the most that were.
+    now, most: bytes that are taken for a moment, and the most that were. lasting: those of lasting arrays, which count
+    while ``is_counting``.
     """
 
     def __init__(self, driver: Any) -> None:
         self.MemoryError = driver.MemoryError
-        self.now = self.most = 0
+        self.now = self.most = self.lasting = 0
+        self.is_counting = False
         self._next_address = ALIGNMENT
 
     def mem_alloc(self, nbytes: int) -> int:
-        """As the driver's, for lasting arrays: an address that is nowhere."""
-        address = self._next_address
-        self._next_address += -(-nbytes // ALIGNMENT) * ALIGNMENT
-        return address
+        """As the driver's, for lasting arrays."""
+        self.lasting += nbytes if self.is_counting else 0
+        return self._address(nbytes)
 
     def allocate(self, nbytes: int) -> Counted:
         """As the pool's."""
         self.now += nbytes
         self.most = max(self.most, self.now)
-        return Counted(self, self.mem_alloc(nbytes), nbytes)
+        return Counted(self, self._address(nbytes), nbytes)
+
+    def _address(self, nbytes: int) -> int:
+        """One that is nowhere."""
+        address = self._next_address
+        self._next_address += -(-nbytes // ALIGNMENT) * ALIGNMENT
+        return address
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *arguments: None
@@ -65,11 +72,15 @@ class RehearsalOperations(MemoryOperations):
         self._driver = self._pool = counting
         self._parcels: Any = counting
         self._kept_constants, self._rehearses = {}, True
+        self.partials(1)  # own_memory() counts them
+        results = []
         try:
             for step in work:
+                counting.is_counting = True
                 with suppress(NotRepeatable):
-                    step()
+                    results.append(step())
+                counting.is_counting = False
         finally:
             vars(self).clear()
             vars(self).update(before)
-        return counting.most
+        return counting.most + counting.lasting
