@@ -19,7 +19,7 @@ __device__ __forceinline__ void backward_weights(const element* x, const element
     const int all_steps = (positions + BK - 1) / BK, most = (all_steps + splits - 1) / splits;
     const int first = split * most, steps = min(most, all_steps - first);
 
-    Gradients<T, T::BM, VECTORS> a = {{}, grad_out + group * s.filters, s.out_stride, s.filters, positions,
+    Gradients<T, T::BM, VECTORS> a = {{}, grad_out + group * s.filters, (int)s.out_stride, s.filters, positions,
                                       vectors & FIRST};
     PixelsUnderTaps<T, T::BN, VECTORS> b = {{}, x + group * s.channels, s, {s.out_height, s.out_width}, positions,
                                             vectors & SECOND};

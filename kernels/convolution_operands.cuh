@@ -62,22 +62,39 @@ template <class T, int SIDE, bool ALONG_K_> struct Share {
     static constexpr int DOWN = T::THREADS / ACROSS;
     static constexpr int COUNT = (ALONG_K ? SIDE : BK) / DOWN;
     static_assert(T::THREADS % ACROSS == 0 && COUNT >= 1 && COUNT * DOWN == (ALONG_K ? SIDE : BK));
+    // Rows after which places in shared memory differ by an addition: see place().
+    static constexpr int PERIOD = !ALONG_K && IS_FLOAT ? 4 : 8, ROW_BYTES = ALONG_K ? STEP_BYTES : SIDE * (int)sizeof(element);
     __device__ static __forceinline__ int row(int i) { return threadIdx.x / ACROSS + i * DOWN; }
     __device__ static __forceinline__ int chunk() { return threadIdx.x % ACROSS; }
+    // Of the thread's chunk of a number.
+    __device__ static __forceinline__ int own_place(int i) {
+        if constexpr (DOWN % PERIOD == 0) return place(row(0), chunk()) + i * DOWN * ROW_BYTES;
+        return place(row(i), chunk());
+    }
     __device__ static __forceinline__ int place(int row, int chunk) {
         if constexpr (ALONG_K) return row * STEP_BYTES + ((chunk ^ (row / 2 % 4)) << 4);
-        return row * SIDE * (int)sizeof(element) + ((chunk ^ (IS_FLOAT ? row % 4 * 2 : row % 8)) << 4);
+        return row * ROW_BYTES + ((chunk ^ (IS_FLOAT ? row % 4 * 2 : row % 8)) << 4);
     }
 };
+
+// So many rows further on, each of so many bytes: one instruction where the compiler would make several.
+__device__ __forceinline__ const element* rows_on(const element* from, int rows, int bytes) {
+#ifdef HOSTCUDA
+    return reinterpret_cast<const element*>(reinterpret_cast<const char*>(from) + (long long)rows * bytes);
+#else
+    const element* found;
+    asm("mad.wide.s32 %0, %1, %2, %3;" : "=l"(found) : "r"(rows), "r"(bytes), "l"(from));
+    __builtin_assume(__isGlobal(found));
+    return found;
+#endif
+}
 
 struct alignas(16) Chunk {
     element values[CHUNK];
 };
 
-// 16 bytes on their way from global memory, or zeros. `anywhere` is an address that may be read from.
-__device__ __forceinline__ void bring(char* shared, const element* from, bool exists, const element* anywhere) {
-    copy_async(shared, exists ? from : anywhere, exists ? 16 : 0);
-}
+// 16 bytes on their way from global memory, or zeros: nothing is read then.
+__device__ __forceinline__ void bring(char* shared, const element* from, bool exists) { copy_async(shared, from, exists ? 16 : 0); }
 
 // The bits of a kernel's argument `vectors`: which arrays can be read and written 16 bytes at a time; first and second operand,
 // result, residual.
@@ -122,7 +139,7 @@ template <class T, int SIDE, bool VECTORS> struct Patches : Share<T, SIDE, true>
     // Where row i finds a tap, if it lies in the picture.
     __device__ __forceinline__ bool find(const Corner& corner, const Digits& digits, const element*& from) const {
         const int dy = taps.y + digits.high * taps.y_step, dx = taps.x + digits.middle * taps.x_step;
-        from = source + (long long)(corner.row + dy * width + dx) * stride + digits.low;
+        from = rows_on(source + digits.low, corner.row + dy * width + dx, stride * (int)sizeof(element));
         return digits.high < taps.count_y && (unsigned)(corner.y + dy) < (unsigned)height &&
                (unsigned)(corner.x + dx) < (unsigned)width;
     }
@@ -132,7 +149,7 @@ template <class T, int SIDE, bool VECTORS> struct Patches : Share<T, SIDE, true>
             for (int i = 0; i < S::COUNT; i++) {
                 const element* from;
                 const bool exists = find(corners[i], at, from);
-                bring(tile + S::place(S::row(i), S::chunk()), from, exists, source);
+                bring(tile + S::own_place(i), from, exists);
             }
         } else {
 #pragma unroll
@@ -151,7 +168,7 @@ template <class T, int SIDE, bool VECTORS> struct Patches : Share<T, SIDE, true>
                         radix.add_one(digits);
                     }
                 }
-                *reinterpret_cast<Chunk*>(tile + S::place(S::row(i), S::chunk())) = chunk;
+                *reinterpret_cast<Chunk*>(tile + S::own_place(i)) = chunk;
             }
         }
         radix.add(at, step);
@@ -171,10 +188,10 @@ template <class T, int SIDE, bool VECTORS> struct Rows : Share<T, SIDE, true> {
 #pragma unroll
         for (int i = 0; i < S::COUNT; i++) {
             const int row = first + S::row(i);
-            const element* from = matrix + (long long)row * length + k;
-            char* to = tile + S::place(S::row(i), S::chunk());
+            const element* from = rows_on(matrix + k, row, length * (int)sizeof(element));
+            char* to = tile + S::own_place(i);
             if (VECTORS || vectors) {
-                bring(to, from, row < count && k < length, matrix);
+                bring(to, from, row < count && k < length);
             } else {
                 Chunk chunk;
 #pragma unroll
@@ -188,10 +205,9 @@ template <class T, int SIDE, bool VECTORS> struct Rows : Share<T, SIDE, true> {
 
 // Some neighbours of a row of `length`, of which there may be fewer than a chunk has.
 template <bool VECTORS>
-__device__ __forceinline__ void bring_across(char* to, const element* from, int column, int length, bool exists, int vectors,
-                                             const element* anywhere) {
+__device__ __forceinline__ void bring_across(char* to, const element* from, int column, int length, bool exists, int vectors) {
     if (VECTORS || vectors) {
-        bring(to, from, exists && column < length, anywhere);
+        bring(to, from, exists && column < length);
     } else {
         Chunk chunk;
 #pragma unroll
@@ -209,22 +225,21 @@ template <class T, int SIDE, bool VECTORS> struct Backwards : Share<T, SIDE, fal
     Radix radix;  // a tap's row, its column, a filter
     int vectors;
     int channel;
-    Digits at[S::COUNT], step;
+    Digits at, down;  // of the thread's next row, and from each to the next; the last of a step is followed by the first
 
     __device__ void begin(int first, int k) {
         channel = first + S::chunk() * CHUNK;
-#pragma unroll
-        for (int i = 0; i < S::COUNT; i++) at[i] = radix.digits(k + S::row(i));
-        step = radix.digits(BK);
+        at = radix.digits(k + S::row(0));
+        down = radix.digits(S::DOWN);
+        static_assert(S::COUNT * S::DOWN == BK);
     }
     __device__ __forceinline__ void fetch(char* tile) {
 #pragma unroll
         for (int i = 0; i < S::COUNT; i++) {
-            const int tap = taps.tap + at[i].high * taps.tap_step_y + at[i].middle * taps.tap_step_x;
-            const element* from = weights + ((long long)at[i].low * all_taps + tap) * channels + channel;
-            bring_across<VECTORS>(tile + S::place(S::row(i), S::chunk()), from, channel, channels,
-                                  at[i].high < taps.count_y, vectors, weights);
-            radix.add(at[i], step);
+            const int tap = taps.tap + at.high * taps.tap_step_y + at.middle * taps.tap_step_x;
+            const element* from = rows_on(weights + channel, at.low * all_taps + tap, channels * (int)sizeof(element));
+            bring_across<VECTORS>(tile + S::own_place(i), from, channel, channels, at.high < taps.count_y, vectors);
+            radix.add(at, down);
         }
     }
 };
@@ -233,7 +248,7 @@ template <class T, int SIDE, bool VECTORS> struct Backwards : Share<T, SIDE, fal
 template <class T, int SIDE, bool VECTORS> struct Gradients : Share<T, SIDE, false> {
     using S = Share<T, SIDE, false>;
     const element* grad_out;
-    long long stride;
+    int stride;
     int filters, last;  // position
     int vectors;
     int filter, position;
@@ -243,8 +258,8 @@ template <class T, int SIDE, bool VECTORS> struct Gradients : Share<T, SIDE, fal
 #pragma unroll
         for (int i = 0; i < S::COUNT; i++) {
             const int k = position + S::row(i);
-            bring_across<VECTORS>(tile + S::place(S::row(i), S::chunk()), grad_out + k * stride + filter, filter, filters,
-                                  k < last, vectors, grad_out);
+            bring_across<VECTORS>(tile + S::own_place(i), rows_on(grad_out + filter, k, stride * (int)sizeof(element)), filter,
+                                  filters, k < last, vectors);
         }
         position += BK;
     }
@@ -259,41 +274,40 @@ template <class T, int SIDE, bool VECTORS> struct PixelsUnderTaps : Share<T, SID
     int last;     // position
     int vectors;
     int position;
-    Digits tap, at[S::COUNT], step;  // tap: its row, its column, a channel
+    Digits tap, at, down;  // tap: its row, its column, a channel; at, down: as in Backwards
 
     __device__ void begin(int first, int k) {
         tap = Radix{s.size, s.channels}.digits(first + S::chunk() * CHUNK);
         position = k;
-#pragma unroll
-        for (int i = 0; i < S::COUNT; i++) at[i] = radix.digits(k + S::row(i));
-        step = radix.digits(BK);
+        at = radix.digits(k + S::row(0));
+        down = radix.digits(S::DOWN);
     }
     __device__ __forceinline__ bool find(const Digits& place, const Digits& tap, const element*& from) const {
         const int y = place.middle * s.stride_y - s.padding + tap.high * s.dilation;
         const int column = place.low * s.stride_x - s.padding + tap.middle * s.dilation;
-        from = x + ((long long)place.high * s.height + y) * s.width * s.x_stride + column * s.x_stride + tap.low;
+        from = rows_on(x + tap.low, (place.high * s.height + y) * s.width + column, (int)s.x_stride * (int)sizeof(element));
         return tap.high < s.size && (unsigned)y < (unsigned)s.height && (unsigned)column < (unsigned)s.width;
     }
     __device__ __forceinline__ void fetch(char* tile) {
 #pragma unroll
         for (int i = 0; i < S::COUNT; i++) {
             const bool exists = position + S::row(i) < last;
-            char* to = tile + S::place(S::row(i), S::chunk());
+            char* to = tile + S::own_place(i);
             const element* from;
             if (VECTORS || vectors) {
-                const bool is_inside = find(at[i], tap, from);
-                bring(to, from, is_inside && exists, x);
+                const bool is_inside = find(at, tap, from);
+                bring(to, from, is_inside && exists);
             } else {
                 Chunk chunk;
                 Digits digits = tap;
 #pragma unroll
                 for (int e = 0; e < CHUNK; e++) {
-                    chunk.values[e] = find(at[i], digits, from) && exists ? *from : rounded<element>(0);
+                    chunk.values[e] = find(at, digits, from) && exists ? *from : rounded<element>(0);
                     Radix{s.size, s.channels}.add_one(digits);
                 }
                 *reinterpret_cast<Chunk*>(to) = chunk;
             }
-            radix.add(at[i], step);
+            radix.add(at, down);
         }
         position += BK;
     }
