@@ -71,6 +71,31 @@ scale_by_channel(const element* x, long long x_stride, element* out, long long o
     });
 }
 
+// out = the sum of factors[i] * input i, or += : as many of a, b, c, d as `inputs` says, rounded once.
+extern "C" __global__ void __launch_bounds__(256)
+weighted_sum(const element* a, long long a_stride, const element* b, long long b_stride, const element* c, long long c_stride,
+             const element* d, long long d_stride, element* out, long long out_stride, long long rows, long long channels,
+             int by_four, const float* factors, int inputs, int lanes, int accumulate) {
+    over_rows(rows, channels, by_four, [&](long long row, long long channel, auto width) {
+        auto sum = load(a + row * a_stride + channel, width);
+        auto weigh = [&](auto& values, int input) {
+#pragma unroll
+            for (int i = 0; i < width.value; i++) values[i] *= factors[input * lanes + (lanes == 1 ? 0 : channel + i)];
+        };
+        auto add = [&](const element* x, long long stride, int input) {
+            auto values = load(x + row * stride + channel, width);
+            weigh(values, input);
+#pragma unroll
+            for (int i = 0; i < width.value; i++) sum[i] += values[i];
+        };
+        weigh(sum, 0);
+        if (inputs > 1) add(b, b_stride, 1);
+        if (inputs > 2) add(c, c_stride, 2);
+        if (inputs > 3) add(d, d_stride, 3);
+        store(out + row * out_stride + channel, sum, accumulate);
+    });
+}
+
 enum Normalization { NONE, RELU, SOFTMAX };
 
 constexpr float EPSILON = 1e-4f;  // NORMALIZATION_EPSILON

@@ -10,6 +10,7 @@ precision.
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 
@@ -36,7 +37,10 @@ def main(cfg: str, data: str | None, task: str, precisions: str, seeds: str, out
         for seed in map(int, seeds.split(",")):
             for precision in precisions.split(","):
                 folder = (out or Path(temporary)) / f"{Path(cfg).stem}-{precision}-{seed}"
-                click.echo(line(precision, seed, run(cfg, data, task, precision, seed, folder)))
+                result = run(cfg, data, task, precision, seed, folder)
+                if result.signal is not None:
+                    sys.exit(128 + result.signal)
+                click.echo(line(precision, seed, result))
 
 
 def run(cfg: str, data: str | None, task: str, precision: str, seed: int, folder: Path) -> TrainingResult:

@@ -147,6 +147,10 @@ CASES = {
         x=PICTURE, values=(2, 8, 1, 1), out=PICTURE, grad_out=PICTURE, grad_values=(2, 8, 1, 1),
     ),
     "weighted sum": case(
+        lambda b, a: b.weighted_sum_forward([a.x, a.y, a.z], a.weights, a.out, "relu"),
+        {"weights": (3, 8)}, x=PICTURE, y=PICTURE, z=PICTURE, out=PICTURE,
+    ),
+    "weighted sum backward": case(
         lambda b, a: b.weighted_sum_backward(
             [a.x, a.y], a.weights, a.grad_out, [a.grad_x, None], a.grad_weights, "softmax", [True, False]
         ),

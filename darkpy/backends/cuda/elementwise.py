@@ -12,6 +12,9 @@ from darkpy.backends.cuda.batchnorm import JOINING, BatchNormOperations
 from darkpy.backends.cuda.memory import THREADS
 from darkpy.backends.cuda.pooling import PoolingOperations
 
+#: Inputs of a weighted sum that are added up, in float32, before the sum is rounded to the type of the arrays.
+SUMMED = 4
+
 #: In the order of ``enum Normalization``.
 NORMALIZATIONS = {"none": 0, "relu": 1, "softmax": 2}
 
@@ -109,8 +112,19 @@ class ElementwiseOperations(PoolingOperations, BatchNormOperations):
     ) -> None:
         """See :meth:`Backend.weighted_sum_forward`."""
         factors = self._factors(weights, normalization)
-        for number, x in enumerate(inputs):
-            self._scale_by_channel(x, factors[number], out, number > 0)
+        for first in range(0, len(inputs), SUMMED):
+            self._add_weighted(inputs[first : first + SUMMED], factors[first : first + SUMMED], out, first > 0)
+
+    def _add_weighted(
+        self, inputs: Sequence[DeviceArray], factors: DeviceArray, out: DeviceArray, accumulate: bool
+    ) -> None:
+        grid, block, rows, channels, *strides, by_four = self.over_channels(*inputs, out)
+        places = [*zip(inputs, strides), *[(None, 0)] * (SUMMED - len(inputs))]
+        self.launch(
+            "elementwise", "weighted_sum", grid, block,
+            *(part for place in places for part in place), out, strides[-1], rows, channels, by_four,
+            factors, *factors.shape, accumulate,
+        )  # fmt: skip
 
     def weighted_sum_backward(
         self,
