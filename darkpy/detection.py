@@ -137,7 +137,7 @@ def raw_detections(
 def find_kept(network: Network, places: Sequence[Placement], thresh: float, nms: float) -> list[Kept]:
     """What remains after suppression in each picture of the last forward pass, which lie in the input as told.
 
-    The kind of suppression is the last head's. Where all heads are [yolo], the backend does it all.
+    The kind of suppression is the last head's. The backend does it all where it can decode all heads.
     """
     heads = detection_heads(network)
     suppression = Suppression(nms, *suppression_kind(network))
@@ -146,7 +146,7 @@ def find_kept(network: Network, places: Sequence[Placement], thresh: float, nms:
         shares = np.array([place.shares for place in places])
         with network.backend.running():
             outputs = [head.output for head in heads]
-            return network.backend.yolo_detections(outputs, decodings, shares, thresh, suppression)
+            return network.backend.detections(outputs, decodings, shares, thresh, suppression)
     kept = []
     for index, place in enumerate(places):
         boxes, _, probabilities = raw_detections(network, index, thresh)

@@ -6,20 +6,11 @@
 //
 // Loss: output and truth are read and the gradient written once, 12 bytes per value together, with 30 flops for each box of a
 // cell that has an object. Memory bound, and small: a value of a thousand or two per picture. Not measured yet.
+#include "detection.cuh"
 #include "heads.cuh"
 #include "softmax.cuh"
 
 constexpr float SMALL = 0.1f;  // with `forced`, objects that cover less of the picture belong to the second box of a cell
-
-// Where the values of a cell lie among those of its picture.
-struct Grid {
-    int side, num, classes;
-    __device__ int cells() const { return side * side; }
-    __device__ int values() const { return cells() * (classes + 5 * num); }
-    __device__ int of_classes(int cell) const { return cell * classes; }
-    __device__ int of_objectness(int cell) const { return cells() * classes + cell * num; }
-    __device__ int of_boxes(int cell) const { return cells() * (classes + num) + 4 * cell * num; }
-};
 
 // In place, a warp for each cell of each picture.
 extern "C" __global__ void __launch_bounds__(256)
@@ -145,11 +136,10 @@ detection_boxes(const float* output, int side, int num, int classes, int are_roo
     const Grid grid = {side, num, classes};
     const int index = blockIdx.x * blockDim.x + threadIdx.x, cell = index / num;
     if (cell >= grid.cells()) return;
-    const float *box = output + grid.of_boxes(0) + 4 * index, objectness = output[grid.of_objectness(0) + index];
+    const FloatBox box = grid.box(output, index, are_roots);
+    const float objectness = output[grid.of_objectness(0) + index];
     float* row = found + (long long)index * (5 + classes);
-    row[0] = (box[0] + cell % side) / side, row[1] = (box[1] + cell / side) / side;
-    row[2] = are_roots ? box[2] * box[2] : box[2], row[3] = are_roots ? box[3] * box[3] : box[3];
-    row[4] = objectness;
+    row[0] = box.x, row[1] = box.y, row[2] = box.w, row[3] = box.h, row[4] = objectness;
     for (int c = 0; c < classes; c++) {
         const float probability = objectness * output[grid.of_classes(cell) + c];
         row[5 + c] = probability > thresh ? probability : 0;

@@ -1,8 +1,8 @@
-// What all [yolo] heads find in a batch of pictures, after non-maximum suppression class by class.
+// What all heads find in a batch of pictures, after non-maximum suppression class by class.
 //
-// An output (n, slots * (5 + classes), h, w) lies as rows of channels, one for each position. A slot of a position is
-// called a cell; the cells of all heads of a picture are counted head by head, position by position, slot by slot. A
-// candidate is a cell and a class with an objectness and a probability above the threshold. Four steps:
+// Outputs lie as the heads' own files say. A slot of a position, or one of the boxes of a [detection] head's cell, is called a
+// cell here; the cells of all heads of a picture are counted head by head, in the order of found.cuh. A candidate is a cell
+// and a class that is probable enough in it. Four steps:
 //   count    for each head: the candidates of each picture and class, and the boxes of cells that are confident
 //   begin    where the candidates of each picture and class begin in one list of all
 //   list     for each head: every candidate to its place in the list
@@ -17,10 +17,10 @@
 // of it in vain.
 //
 // Count and list read the objectness of every cell (32 bytes each, what memory gives at once) and the classes of
-// confident cells, twice: for 4 * (5 + classes) bytes of a cell a fraction of the output where few cells are confident.
+// confident cells, twice: for 4 * (5 + classes) bytes of a cell a fraction of the output where few cells are confident. All
+// cells of [detection], and of [region] without softmax, count as confident.
 // Sorting k candidates is log(k)^2 / 2 steps, in shared memory up to 2,048. Not measured yet.
-#include "reduce.cuh"
-#include "yolo.cuh"
+#include "found.cuh"
 
 constexpr int SORTED_HERE = 2048;  // candidates that fit into shared memory
 constexpr int TOGETHER = 32;       // candidates that are settled at a time
@@ -35,24 +35,10 @@ __device__ __forceinline__ unsigned cell_of(unsigned long long key) { return (un
 
 // --- Candidates
 
-// Call body(values, lane) for every confident cell of a warp's threads: all its lanes together, `lane` being the one whose
-// cell it is. All threads must come.
-template <class Body>
-__device__ __forceinline__ void for_confident(const float* values, bool is_confident, Body body) {
-    for (unsigned rest = __ballot_sync(ALL_LANES, is_confident); rest; rest &= rest - 1) {
-        const int lane = __ffs(rest) - 1;
-        body((const float*)__shfl_sync(ALL_LANES, (unsigned long long)values, lane), lane);
-    }
-}
-
-// Call body(class, probability) for the classes of a cell that are probable enough, shared out among the lanes.
-template <class Body>
-__device__ __forceinline__ void for_classes(const float* values, int classes, float thresh, Body body) {
-    const float objectness = values[OBJECTNESS];
-    for (int c = threadIdx.x % 32; c < classes; c += 32) {
-        const float probability = objectness * values[CLASS + c];
-        if (probability > thresh && probability > 0) body(c, probability);
-    }
+// Call body(cell) for every confident cell of a warp's threads: all its lanes together. All threads must come.
+template <class Body> __device__ __forceinline__ void for_confident(int cell, bool is_confident, Body body) {
+    for (unsigned rest = __ballot_sync(ALL_LANES, is_confident); rest; rest &= rest - 1)
+        body(__shfl_sync(ALL_LANES, cell, __ffs(rest) - 1));
 }
 
 // The box relative to the picture, from one relative to the input: darkpy/boxes.py, from_middle. part: width and height
@@ -62,21 +48,22 @@ __device__ inline float4 in_picture(const FloatBox& box, const double* part) {
     return make_float4(box.x / across - (float)part[2], box.y / down - (float)part[3], box.w / across, box.h / down);
 }
 
-// A thread for each of the head's `cells` in picture blockIdx.y, the first of which is number `first` of the `total` of
-// all heads. counts (n, classes), 0 before; boxes (n, total), written where the cell is confident.
+// A thread for each of the head's cells in picture blockIdx.y, the first of which is number `first` of the `total` of all
+// heads. counts (n, classes), 0 before; boxes (n, total), written where the cell is confident.
 extern "C" __global__ void __launch_bounds__(256)
-detections_count(const float* output, long long stride, int cells, int slots, int classes, float thresh, int width, int height,
-                 int new_coords, const double* anchors, const double* parts, int first, int total, int* counts, float* boxes) {
-    const int index = blockIdx.x * blockDim.x + threadIdx.x, picture = blockIdx.y;
-    const int cell = index < cells ? index : 0, position = cell / slots, slot = cell % slots;
-    const float* values = output + ((long long)picture * (cells / slots) + position) * stride + slot * (CLASS + classes);
-    const bool is_confident = index < cells && values[OBJECTNESS] > thresh;
-    if (is_confident) {
-        const FloatBox box = predicted_box(values, anchors + 2 * slot, position, width, height, new_coords);
-        ((float4*)boxes)[(long long)picture * total + first + cell] = in_picture(box, parts + 4 * picture);
-    }
-    for_confident(values, is_confident, [&](const float* found, int) {
-        for_classes(found, classes, thresh, [&](int c, float) { atomicAdd(counts + picture * classes + c, 1); });
+detections_count(int kind, const float* output, long long stride, int cells, int slots, int classes, int width, int height,
+                 int option, const double* anchors, const int* parents, float thresh, const double* parts, int first,
+                 int total, int* counts, float* boxes) {
+    const HeadOutput head = {kind, output, stride, cells, slots, classes, width, height, option, anchors, parents};
+    const int index = blockIdx.x * blockDim.x + threadIdx.x, picture = blockIdx.y, own = index < cells ? index : 0;
+    with_cells(head, picture, [&](auto cell_at) {
+        const auto found = cell_at(own);
+        const bool is_confident = index < cells && found.is_confident(thresh);
+        if (is_confident)
+            ((float4*)boxes)[(long long)picture * total + first + own] = in_picture(found.box(), parts + 4 * picture);
+        for_confident(own, is_confident, [&](int cell) {
+            cell_at(cell).for_classes(thresh, [&](int c, float) { atomicAdd(counts + picture * classes + c, 1); });
+        });
     });
 }
 
@@ -111,18 +98,19 @@ detections_begin(int* counts, int lists, long long* starts, float* rows) {
 
 // keys (capacity,): the candidates, list by list; those beyond the capacity are left out. counts, 0 before.
 extern "C" __global__ void __launch_bounds__(256)
-detections_list(const float* output, long long stride, int cells, int slots, int classes, float thresh, int first,
-                const long long* starts, int* counts, unsigned long long* keys, long long capacity) {
-    const int index = blockIdx.x * blockDim.x + threadIdx.x, picture = blockIdx.y;
-    const int cell = index < cells ? index : 0, position = cell / slots, slot = cell % slots;
-    const float* values = output + ((long long)picture * (cells / slots) + position) * stride + slot * (CLASS + classes);
-    const bool is_confident = index < cells && values[OBJECTNESS] > thresh;
-    for_confident(values, is_confident, [&](const float* found, int lane) {
-        const int number = first + __shfl_sync(ALL_LANES, cell, lane);
-        for_classes(found, classes, thresh, [&](int c, float probability) {
-            const int list = picture * classes + c;
-            const long long place = starts[list] + atomicAdd(counts + list, 1);
-            if (place < capacity) keys[place] = candidate(probability, number);
+detections_list(int kind, const float* output, long long stride, int cells, int slots, int classes, int width, int height,
+                int option, const double* anchors, const int* parents, float thresh, int first, const long long* starts,
+                int* counts, unsigned long long* keys, long long capacity) {
+    const HeadOutput head = {kind, output, stride, cells, slots, classes, width, height, option, anchors, parents};
+    const int index = blockIdx.x * blockDim.x + threadIdx.x, picture = blockIdx.y, own = index < cells ? index : 0;
+    with_cells(head, picture, [&](auto cell_at) {
+        const bool is_confident = index < cells && cell_at(own).is_confident(thresh);
+        for_confident(own, is_confident, [&](int cell) {
+            cell_at(cell).for_classes(thresh, [&](int c, float probability) {
+                const int list = picture * classes + c;
+                const long long place = starts[list] + atomicAdd(counts + list, 1);
+                if (place < capacity) keys[place] = candidate(probability, first + cell);
+            });
         });
     });
 }

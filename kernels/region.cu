@@ -12,30 +12,8 @@
 // value together. What single objects teach is done in double precision and does not count. Memory bound. Not measured yet.
 #include "element.cuh"
 #include "heads.cuh"
+#include "region.cuh"
 #include "softmax.cuh"
-#include "yolo.cuh"
-
-constexpr float HALF = 0.5f;  // what a class with all its parents must be more probable than
-
-// The channels of a cell as the output has them: number i of a picture's values in the order of the axes (c, h, w) is channel
-// i / (h * w) of position i % (h * w).
-template <class Number> struct CellValues {
-    Number* picture;
-    long long stride;
-    int positions, first;
-    __device__ Number& operator[](int channel) const {
-        const int i = first + channel;
-        return picture[i % positions * stride + i / positions];
-    }
-};
-using Cell = CellValues<const float>;
-
-// index: of a cell among those of its picture, position by position, slot by slot.
-template <class Number>
-__device__ __forceinline__ CellValues<Number> values_of(Number* output, long long stride, int positions, int channels,
-                                                        int picture, int index) {
-    return {output + (long long)picture * positions * stride, stride, positions, index * channels};
-}
 
 // A warp for each cell and each group of classes that exclude each other. starts (groups + 1): where each group begins, then
 // the end; null for classes as they come, which then are one group.
@@ -94,14 +72,6 @@ __device__ inline double logistic(double x) {
     return x >= 0 ? 1 / (1 + tail) : tail / (1 + tail);
 }
 
-// anchors: widths and heights in cells. index: of the cell in its picture.
-__device__ inline FloatBox region_box(const Cell& values, const double* anchors, int index, int slots, int width,
-                                      int height) {
-    const double* anchor = anchors + 2 * (index % slots);
-    const int position = index / slots;
-    return {(logistic(values[X]) + position % width) / width, (logistic(values[Y]) + position / width) / height,
-            expf(values[WIDE]) * (float)anchor[0] / width, expf(values[HIGH]) * (float)anchor[1] / height};
-}
 __device__ inline FloatBox region_box(const Cell& values, int index, const Region& head) {
     return region_box(values, head.anchors, index, head.slots, head.width, head.height);
 }

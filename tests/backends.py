@@ -127,7 +127,7 @@ NOT_WRAPPED = ("asarray", "empty", "parallel", "running", "set_workspace", "to_h
 #: Arguments that the contract calls host arrays.
 STAYS_ON_HOST = {
     ("grouped_softmax_forward", "starts"),
-    ("yolo_detections", "shares"),
+    ("detections", "shares"),
     ("yolo_loss", "truth"),
     ("region_loss", "truth"),
     ("gaussian_yolo_loss", "truth"),

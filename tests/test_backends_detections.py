@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from darkpy.backends.base_heads import GaussianDecode, YoloPoint
 from darkpy.backends.base_yolo import YoloDecode
 from darkpy.boxes import Kept, Suppression
 from darkpy.errors import InputError
+from tests import test_backends_detection, test_backends_gaussian_yolo, test_backends_region
 from tests.backends import BACKENDS, backend, fresh
 
 OTHERS = [name for name in BACKENDS if name != "numpy"]
@@ -30,7 +32,7 @@ def head(pictures: int, side: int, classes: int, seed: int = 0, steps: int = 0, 
 def find(device, heads, thresh=0.3, suppression=PLAIN, shares=None) -> list[Kept]:
     outputs, settings = zip(*heads)
     shares = np.ones((len(outputs[0]), 2)) if shares is None else np.array(shares)
-    return device.yolo_detections(list(outputs), list(settings), shares, thresh, suppression)
+    return device.detections(list(outputs), list(settings), shares, thresh, suppression)
 
 
 def same(found: list[Kept], expected: list[Kept], tolerance: float = 0.0) -> None:
@@ -61,6 +63,47 @@ def test_heads_and_pictures_together(name, suppression):
 def test_boxes_with_exponents(name):
     heads = [head(2, 6, 2, new_coords=False)]
     same(find(backend(name), heads), find(backend("numpy"), heads), 1e-6)
+
+
+def gaussian_head(pictures: int, side: int, point: YoloPoint):
+    """Rather certain ones."""
+    output = test_backends_gaussian_yolo.random_output(pictures, len(ANCHORS), side, side, seed=4)
+    output.reshape(pictures, len(ANCHORS), -1, side, side)[:, :, 1:8:2] *= 0.1
+    return output, GaussianDecode(ANCHORS, 3, 64, 64, point=point)
+
+
+def region_head(pictures: int, kind: str, **options):
+    """The output as the forward pass gives it, some of it sure."""
+    settings = test_backends_region.settings_for(**test_backends_region.KINDS[kind], **options)
+    x = 3 * test_backends_region.random_input(pictures, 5, 6, seed=5)
+    return test_backends_region.output_of("numpy", x, settings), settings
+
+
+def detection_head(pictures: int, **options):
+    """As after a convolution of 5 x 5 positions, whose channels lie last on a GPU."""
+    settings = test_backends_detection.settings_for(**options)
+    return test_backends_detection.random_output(pictures, settings).reshape(pictures, -1, 5, 5), settings
+
+
+OTHER_HEADS = {
+    **{f"gaussian {point.name}": [gaussian_head(3, 6, point)] for point in YoloPoint},
+    "gaussian beside yolo": [head(3, 4, 3, new_coords=False), gaussian_head(3, 6, YoloPoint.CENTER)],
+    "region": [region_head(3, "plain")],
+    "region softmax": [region_head(3, "softmax"), region_head(3, "softmax", classfix=-1)],
+    "region tree": [region_head(3, "tree", classfix=-1)],
+    "detection": [detection_head(3), detection_head(3, sqrt=True)],
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("thresh", [0.1, 0.55])
+@pytest.mark.parametrize("kind", OTHER_HEADS)
+def test_other_heads(name, kind, thresh):
+    """The pictures lie differently in the input. A tree tells classes above one half, whatever the threshold."""
+    shares = [(1, 1), (0.5, 1), (1, 0.3)]
+    expected = find(backend("numpy"), OTHER_HEADS[kind], thresh, PLAIN, shares)
+    assert all(len(kept.boxes) > 2 for kept in expected)
+    same(find(backend(name), OTHER_HEADS[kind], thresh, PLAIN, shares), expected, 2e-6)
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -106,7 +149,7 @@ def test_the_host_waits_once(name, monkeypatch):
     copied = []
     to_host = device.to_host
     monkeypatch.setattr(device, "to_host", lambda array: copied.append(array.shape) or to_host(array))
-    found = device.yolo_detections(arrays, list(settings), np.ones((2, 2)), 0.3, PLAIN)
+    found = device.detections(arrays, list(settings), np.ones((2, 2)), 0.3, PLAIN)
     assert len(copied) == 1 and all(len(kept.boxes) for kept in found)
 
 

@@ -11,9 +11,11 @@ import pytest
 
 from darkpy import resources
 from darkpy.backends.base import CHANNEL_ACTIVATIONS, ELEMENTWISE_ACTIVATIONS
+from darkpy.backends.base_heads import YoloPoint
 from darkpy.backends.base_yolo import BoxMeasure
 from darkpy.backends.cuda import compiler
 from darkpy.backends.cuda.compiler import KernelError, Signature
+from darkpy.backends.cuda.detections import Kind
 from tests import hostcuda
 
 FILES = sorted(resources.folder("kernels").glob("*.cu"))
@@ -91,6 +93,11 @@ def names(path: str, enum: str) -> list[str]:
     found = re.search(rf"enum {enum} {{(.*?)}}", text, re.DOTALL)
     assert found is not None
     return re.findall(r"\w+", found[1])
+
+
+def test_kinds_of_heads_and_points_of_boxes_have_the_numbers_that_python_gives_them():
+    assert names("found.cuh", "Kind") == [kind.name for kind in Kind]
+    assert names("gaussian_yolo.cuh", "Point") == [point.name for point in YoloPoint]
 
 
 def test_measures_of_boxes_have_the_numbers_that_python_gives_them():

@@ -137,6 +137,10 @@ class DetectionSettings(NamedTuple):
     class_scale: float
 
 
+Decoding = YoloDecode | RegionSettings | DetectionSettings
+"""What turns a head's output into boxes; of [Gaussian_yolo] a :class:`GaussianDecode`, which is a YoloDecode."""
+
+
 class ContrastiveLoss(NamedTuple):
     """Everything a [contrastive] loss depends on; the fields bear the names of the cfg keys.
 

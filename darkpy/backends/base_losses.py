@@ -16,6 +16,7 @@ from darkpy.backends.journal import Pending
 if TYPE_CHECKING:
     from darkpy.backends.base_heads import (
         ContrastiveLoss,
+        Decoding,
         DetectionSettings,
         GaussianDecode,
         GaussianLoss,
@@ -90,21 +91,22 @@ class LossContract(ABC):
         """
 
     @abstractmethod
-    def yolo_detections(
+    def detections(
         self,
         outputs: Sequence[Array],
-        settings: Sequence[YoloDecode],
+        decodings: Sequence[Decoding],
         shares: Any,
         thresh: float,
         suppression: Suppression,
     ) -> list[Kept]:
-        """What all [yolo] heads of a network find in each picture, after suppression, class by class.
+        """What all heads of a network find in each picture, after suppression, class by class.
 
-        outputs: of each head (n, anchors * (5 + classes), h, w); settings: its own, with the same classes.
+        outputs: of each head, any kind, (n, c, h, w); decodings: of each its own, with the same classes.
         shares: host array (n, 2), how much of the input's width and height each picture takes (boxes.from_middle).
 
-        Boxes have an objectness above ``thresh``, and each class a probability above it. They come head by head, cell
-        by cell, anchor by anchor, class by class; of equal probabilities the first suppresses the others.
+        What is found before suppression is what :meth:`yolo_boxes`, :meth:`gaussian_yolo_boxes`, :meth:`region_boxes`
+        and :meth:`detection_boxes` tell for ``thresh``. It comes head by head, cell by cell, box by box, class by
+        class; of equal probabilities the first suppresses the others.
         """
 
     @abstractmethod

@@ -145,6 +145,10 @@ class Detection(DetectionHead):
         """
         return self.backend.detection_boxes(self.output.reshape(len(self.output), -1), image, thresh, self.settings())
 
+    def decoding(self) -> DetectionSettings:
+        """All options together."""
+        return self.settings()
+
     def settings(self) -> DetectionSettings:
         """The options as the backend takes them."""
         o = self.options

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from darkpy.backends.base_heads import GaussianLoss, YoloPoint
+from darkpy.backends.base_heads import GaussianDecode, GaussianLoss, YoloPoint
 from darkpy.backends.base_yolo import LossParts
 from darkpy.backends.journal import Pending
 from darkpy.config.options import option
@@ -51,7 +51,11 @@ class GaussianYolo(AnchorHead):
 
         As [yolo]'s, but that a probability is lowered by the mean of the box's four uncertainties.
         """
-        return self.backend.gaussian_yolo_boxes(self.output, image, thresh, self.loss_settings().decode())
+        return self.backend.gaussian_yolo_boxes(self.output, image, thresh, self.decoding())
+
+    def decoding(self) -> GaussianDecode:
+        """The part of the options that turns outputs into boxes."""
+        return self.loss_settings().decode()
 
     def loss_settings(self) -> GaussianLoss:
         """The options as the backend takes them, for the present size of the network's input."""

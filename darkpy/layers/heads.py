@@ -11,8 +11,8 @@ from typing import Any, ClassVar, get_args
 
 import numpy as np
 
-from darkpy.backends.base_heads import EVERYWHERE, ClassTree, class_tree
-from darkpy.backends.base_yolo import LossParts, YoloDecode, YoloLoss, yolo_loss_settings
+from darkpy.backends.base_heads import EVERYWHERE, ClassTree, Decoding, class_tree
+from darkpy.backends.base_yolo import LossParts, YoloLoss, yolo_loss_settings
 from darkpy.backends.journal import Pending, known
 from darkpy.boxes import NmsKind
 from darkpy.config.class_files import find_class_file, read_map, read_tree
@@ -85,8 +85,8 @@ class DetectionHead(ObjectHead):
     def evaluate(self, truth: Any, grad: Any) -> LossParts | Pending[LossParts]:
         """The loss of the last output for what is expected; writes its gradient."""
 
-    def decoding(self) -> YoloDecode | None:
-        """What the backend needs to make boxes of the output by itself, as [yolo]'s; None where only boxes() can."""
+    def decoding(self) -> Decoding | None:
+        """What the backend needs to make boxes of the output by itself; None where only boxes() can."""
         return None
 
     @abstractmethod

@@ -124,6 +124,10 @@ class Region(DetectionHead):
         """
         return self.backend.region_boxes(self.output, image, thresh, self.settings(), self.told)
 
+    def decoding(self) -> RegionSettings | None:
+        """The options, unless classes are to be told that the options know nothing of."""
+        return self.settings() if self.told is None else None
+
     def settings(self) -> RegionSettings:
         """The options as the backend takes them."""
         o = self.options

@@ -10,10 +10,9 @@ from darkpy.backends.numpy.batchnorm import BatchNormOperations
 from darkpy.backends.numpy.binarization import BinarizationOperations
 from darkpy.backends.numpy.contrastive import ContrastiveOperations
 from darkpy.backends.numpy.convolution import ConvolutionOperations
-from darkpy.backends.numpy.detection import DetectionOperations
+from darkpy.backends.numpy.detections import SuppressionOperations
 from darkpy.backends.numpy.dropout import DropoutOperations
 from darkpy.backends.numpy.elementwise import ElementwiseOperations
-from darkpy.backends.numpy.gaussian_yolo import GaussianYoloOperations
 from darkpy.backends.numpy.linear import LinearOperations
 from darkpy.backends.numpy.local import LocalOperations
 from darkpy.backends.numpy.local_pooling import LocalPoolingOperations
@@ -22,18 +21,13 @@ from darkpy.backends.numpy.normalization import NormalizationOperations
 from darkpy.backends.numpy.optimizers import OptimizerOperations
 from darkpy.backends.numpy.pooling import PoolingOperations
 from darkpy.backends.numpy.rearranging import RearrangingOperations
-from darkpy.backends.numpy.region import RegionOperations
 from darkpy.backends.numpy.softmax import SoftmaxOperations
-from darkpy.backends.numpy.yolo import YoloOperations
 
 __all__ = ["NumpyBackend"]
 
 
 class NumpyBackend(
-    RegionOperations,
-    GaussianYoloOperations,
-    YoloOperations,
-    DetectionOperations,
+    SuppressionOperations,
     ContrastiveOperations,
     ConvolutionOperations,
     BatchNormOperations,

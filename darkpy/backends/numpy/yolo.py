@@ -39,7 +39,6 @@ from darkpy.backends.numpy.yolo_cells import (
     assign_truths,
     train_confident_cells,
 )
-from darkpy.boxes import Kept, Suppression, from_middle, keep
 
 CLASS_MATCH = 0.25
 """A cell whose class probabilities are all below this counts as background even where its box fits."""
@@ -102,22 +101,6 @@ class YoloOperations(MemoryOperations):
         probabilities = objectness[:, None] * picture[0, slot, CLASS:, row, column]
         probabilities[probabilities <= thresh] = 0
         return boxes, objectness, probabilities
-
-    def yolo_detections(
-        self,
-        outputs: Sequence[np.ndarray],
-        settings: Sequence[YoloDecode],
-        shares: np.ndarray,
-        thresh: float,
-        suppression: Suppression,
-    ) -> list[Kept]:
-        """See :meth:`Backend.yolo_detections`."""
-        found = []
-        for image, (across, down) in enumerate(np.asarray(shares).tolist()):
-            parts = [self.yolo_boxes(output, image, thresh, head) for output, head in zip(outputs, settings)]
-            boxes, _, probabilities = (np.concatenate(column) for column in zip(*parts))
-            found.append(keep(from_middle(boxes, across, down), probabilities, suppression))
-        return found
 
     @staticmethod
     def _best_objects(boxes: np.ndarray, truth: PackedTruth) -> tuple[np.ndarray, np.ndarray]:
