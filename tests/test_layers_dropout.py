@@ -29,16 +29,21 @@ def test_values_are_dropped_or_grow(probability):
     assert abs(dropped.mean() - probability) < 0.05  # of 2400
 
 
-def test_what_is_dropped_depends_on_the_seed_the_pictures_seen_and_the_layer():
-    def pattern(seed: int = 0, seen: int = 0, before: str = "") -> bytes:
-        built = layer_checks.network(before + LINEAR + "[dropout]\n[cost]\n", (3, 20, 20), training=True, seed=seed)
-        built.seen = seen
-        built.forward(layer_checks.pictures(built, 2))
+@pytest.mark.parametrize("keys", ["", "dropblock=1\nprobability=.9\n"])
+@pytest.mark.parametrize("device", BACKENDS)
+def test_what_is_dropped_depends_on_the_seed_the_pictures_seen_and_the_layer(device, keys):
+    """And not on what was dropped before: a training may be stopped and go on."""
+
+    def pattern(seed: int = 0, seen: tuple[int, ...] = (8,), before: str = "") -> bytes:
+        text = before + LINEAR + f"[dropout]\n{keys}[cost]\n"
+        built = layer_checks.network(text, (3, 20, 20), training=True, seed=seed, device=device, dtype=np.float32)
+        for built.seen in seen:
+            built.forward(layer_checks.pictures(built, 2))
         out, x = (np.asarray(layer.output) for layer in (built.layers[-2], built.layers[-3]))
         return (out / x == 0).tobytes()
 
-    assert pattern() == pattern()
-    assert len({pattern(), pattern(seed=1), pattern(seen=64), pattern(before="[empty]\n")}) == 4
+    assert pattern() == pattern(seen=(2, 4, 6, 8))
+    assert len({pattern(), pattern(seed=1), pattern(seen=(10,)), pattern(before="[empty]\n")}) == 4
 
 
 def test_the_gradient_is_dropped_likewise():
@@ -86,7 +91,7 @@ def blocks(keys: str, progress: float = 1.0, pictures: int = 8, **options) -> np
         ("dropblock_size_abs=10\n", 0.5, 5),
     ],
 )
-@pytest.mark.parametrize("device", BACKENDS)
+@pytest.mark.parametrize("device", [*BACKENDS, "emulated"])
 def test_blocks_are_squares_of_their_size(device, keys, progress, side):
     """At most one in a channel; the rest of a picture makes up for all of its blocks."""
     found = 0

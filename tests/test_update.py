@@ -75,9 +75,8 @@ max_batches=9
 
 [convolutional]
 filters=8
-size=3
-stride=4
-pad=1
+size=8
+stride=8
 activation=mish
 
 [normalization]
@@ -86,10 +85,10 @@ alpha=.1
 [dropout]
 probability=.3
 dropblock=1
-dropblock_size_abs=4
+dropblock_size_abs=3
 
 [local]
-filters=12
+filters=6
 size=3
 pad=1
 activation=leaky
