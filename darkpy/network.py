@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +94,7 @@ class Network(NetworkMemory):
         self._arena: Any = None
         self._arena_bytes = 0
         self._bound: tuple[int, Any] | None = None
+        self._worthwhile_joins: dict[tuple[int, Any], Collection[int]] = {}
         self._input: Any = None
         self._has_loss = False
         if not plan_only:

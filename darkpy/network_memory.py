@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from darkpy.errors import ConfigError
 from darkpy.layers.base import NETWORK_INPUT, Graph, Layer
 from darkpy.parameters import assign, view
 from darkpy.plan import Lifetime, MemoryPlan, place
-from darkpy.sharing import Place, Sharing, residuals, share
+from darkpy.sharing import Place, Sharing, residuals, share, worthwhile_joins
 
 if TYPE_CHECKING:
     from darkpy.backends.base import Backend
@@ -35,6 +35,7 @@ class NetworkMemory:
     _arena: Any
     _arena_bytes: int
     _bound: tuple[int, Any] | None
+    _worthwhile_joins: dict[tuple[int, Any], Collection[int]]
 
     def memory_plan(self, batch: int | None = None) -> MemoryPlan:
         """Bytes needed for a (mini-)batch of pictures, or of whole sequences when trained with ``time_steps``.
@@ -79,7 +80,16 @@ class NetworkMemory:
 
     def _share(self, batch: int) -> Sharing:
         """Find out whose memory holds the output and the gradient of each layer, and tell the layers what follows."""
-        sharing = share(
+        sharing = self._sharing(batch, self._joins(batch))
+        for layer in self.layers:
+            layer.accumulate = sharing.accumulate.get(layer.index, ())
+            nowhere = [False] * len(layer.sources)
+            layer.in_place = sharing.in_place.get(layer.index, nowhere)
+            layer.gradients_in_place = sharing.gradients_in_place.get(layer.index, nowhere)
+        return sharing
+
+    def _sharing(self, batch: int, joins: Collection[int] | None) -> Sharing:
+        return share(
             self.layers,
             self.backward_order if self.training else (),
             self._accumulate,
@@ -87,13 +97,19 @@ class NetworkMemory:
             step=self.backend.channel_views(batch),
             keep_gradients=self.keep_gradients,
             keep_outputs=self.keep_outputs,
+            joins=joins,
         )
-        for layer in self.layers:
-            layer.accumulate = sharing.accumulate.get(layer.index, ())
-            nowhere = [False] * len(layer.sources)
-            layer.in_place = sharing.in_place.get(layer.index, nowhere)
-            layer.gradients_in_place = sharing.gradients_in_place.get(layer.index, nowhere)
-        return sharing
+
+    def _joins(self, batch: int) -> Collection[int] | None:
+        """Which layers join others in place: in training all, since outputs are kept anyway."""
+        if self.training or self.keep_outputs or not self.backend.channel_views(batch):
+            return None
+        key = (batch, self.graph.input_shape)
+        if key not in self._worthwhile_joins:
+            self._worthwhile_joins[key] = worthwhile_joins(
+                self.layers, lambda joins: place(self._lifetimes(batch, self._sharing(batch, joins)).values())
+            )
+        return self._worthwhile_joins[key]
 
     def _lifetimes(self, batch: int, sharing: Sharing) -> dict[tuple[int, str], Lifetime]:
         """Every planned array by (layer, attribute). Steps: layer i forward at i, backward at 2L - 1 - i."""

@@ -3,7 +3,9 @@
 A [route] puts channels of earlier layers side by side (:meth:`~darkpy.layers.base.Layer.channel_parts`). Where the
 backend takes views of some channels of a larger array, a layer that goes whole into a route writes its output straight
 to its place in the joined array, and finds its gradient there; a route of a part of one layer's channels is a view of
-that layer's arrays. What cannot be had so, such as a layer in two routes, is copied by the second one.
+that layer's arrays. What cannot be had so, such as a layer in two routes, is copied by the second one. A joined array is
+needed from the first of its layers on: at inference, where arrays are given back, :func:`worthwhile_joins` leaves out
+the routes for which that would make the network larger.
 
 A [shortcut] hands its gradient on to the layer before as it is. At inference its sum takes the place of what that layer
 has written, or is written by that layer, where the backend adds better on the way (:func:`residuals`).
@@ -11,7 +13,7 @@ has written, or is written by that layer, where the backend adds better on the w
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from darkpy.backends.base import ELEMENTWISE_ACTIVATIONS
@@ -59,15 +61,17 @@ def share(
     step: int,
     keep_gradients: bool,
     keep_outputs: bool = False,
+    joins: Collection[int] | None = None,
 ) -> Sharing:
     """Find out what can be shared.
 
     order: the layers with a gradient, as the backward pass goes through them; accumulate: who adds its share to what
     others have put there, if every gradient has memory of its own. step: views begin at multiples of so many channels,
     of arrays with such a number of them; 0: the backend takes no views. With ``keep_gradients`` every gradient can be
-    read after the pass, with ``keep_outputs`` every output.
+    read after the pass, with ``keep_outputs`` every output. joins: the layers whose sources may write to their outputs, by
+    index; None: all.
     """
-    outputs = _Outputs(layers, training, step, keep_outputs).places()
+    outputs = _Outputs(layers, training, step, keep_outputs, joins).places()
     gradients = _Gradients(layers, order, accumulate, step, keep_gradients)
     sharing = Sharing(outputs, gradients.places(), gradients.accumulate)
     for layer in layers:
@@ -80,6 +84,23 @@ def share(
             sharing.in_place[layer.index] = _in_place(layer, first, sharing.outputs) + others
             sharing.gradients_in_place[layer.index] = _in_place(layer, first, sharing.gradients) + others
     return sharing
+
+
+def worthwhile_joins(layers: Sequence[Layer], memory: Callable[[Collection[int]], int]) -> Collection[int]:
+    """The layers that join others without a larger network: all if that is so, else those that spare most copies first.
+
+    memory: bytes that the network needs if these layers' sources write straight to their outputs.
+    """
+    joining = [layer for layer in layers if len(layer.channel_parts() or ()) > 1]
+    joining.sort(key=lambda layer: -layer.outputs)
+    every, most = {layer.index for layer in joining}, memory(())
+    if memory(every) <= most:
+        return every
+    found: set[int] = set()
+    for layer in joining:
+        if memory(found | {layer.index}) <= most:
+            found.add(layer.index)
+    return found
 
 
 def residuals(layers: Sequence[Layer], sharing: Sharing) -> list[tuple[Layer, Layer]]:
@@ -138,7 +159,9 @@ class _Arrays:
 class _Outputs(_Arrays):
     """Outputs: a layer puts its sources into its own array, or itself into that of its source."""
 
-    def __init__(self, layers: Sequence[Layer], training: bool, step: int, keep: bool) -> None:
+    def __init__(
+        self, layers: Sequence[Layer], training: bool, step: int, keep: bool, joins: Collection[int] | None
+    ) -> None:
         super().__init__(layers, step)
         self.readers: dict[int, list[int]] = {}
         for layer in layers:
@@ -152,7 +175,8 @@ class _Outputs(_Arrays):
                 if layer.sources[0] != NETWORK_INPUT and self.allows(parts[0].first, layers[layer.sources[0]]):
                     self._take(layer, parts[0])
             elif parts is not None:
-                self._join(layer, parts)
+                if joins is None or layer.index in joins:
+                    self._join(layer, parts)
             elif layer.may_overwrite() and not training and not keep:
                 self._overwrite(layer)
 

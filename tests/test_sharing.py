@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from darkpy import backends
+from darkpy import backends, resources
+from darkpy.config.cfg import read_cfg
 from darkpy.network import Network
 from darkpy.parameters import view
+from darkpy.sharing import worthwhile_joins
 from tests.backends import BACKENDS, CPU_BACKENDS, why_no_gpu
 from tests.layer_checks import gradients, identity_first, network, pictures, spoil
 from tests.test_layers import EXAMPLES, NO_TRUE_GRADIENT, steps
@@ -124,6 +126,30 @@ def test_inference_is_the_same(monkeypatch, text):
         results.append(np.array(built.forward(pictures(built, 1))))
     for result in results[1:]:
         np.testing.assert_array_equal(result, results[0])
+
+
+def test_what_is_joined_makes_no_network_larger(monkeypatch):
+    """Room for both parts of the first join would be needed beside the two large layers; the second costs nothing."""
+    text = conv(8) + conv(64) + conv(64) + conv(8) + route(-1, -4) + conv(16) + conv(16) + route(-1, -2) + conv(8)
+    with_step(monkeypatch, 0)
+    most = network(text, SHAPE, batch=1).memory_plan(1).arena
+    with_step(monkeypatch, 8)
+    built = network(text, SHAPE, batch=1)
+    assert built.memory_plan(1).arena == most
+    assert copies(built) == [2]
+    assert worthwhile_joins(built.layers, lambda joins: 4 in joins) == {7}
+    assert worthwhile_joins(built.layers, lambda joins: 1) == {4, 7}
+    assert worthwhile_joins(built.layers, lambda joins: len(joins) == 2) == {7}, "that with most channels, which is not 4"
+
+
+@pytest.mark.parametrize("name", ["yolov4", "yolov4-tiny", "yolov7-tiny"])
+def test_published_networks_are_no_larger_at_inference(monkeypatch, name):
+    arenas = []
+    for step in (8, 0):
+        with_step(monkeypatch, step)
+        config = read_cfg(resources.find("cfg", f"{name}.cfg"))
+        arenas.append(Network(config, batch=8, device="numpy", plan_only=True).memory_plan().arena)
+    assert arenas[0] <= arenas[1]
 
 
 @pytest.mark.parametrize(("text", "forward", "backward"), NETWORKS.values(), ids=NETWORKS)
