@@ -3,9 +3,9 @@
 A [route] puts channels of earlier layers side by side (:meth:`~darkpy.layers.base.Layer.channel_parts`). Where the
 backend takes views of some channels of a larger array, a layer that goes whole into a route writes its output straight
 to its place in the joined array, and finds its gradient there; a route of a part of one layer's channels is a view of
-that layer's arrays. What cannot be had so, such as a layer in two routes, is copied by the second one. A joined array is
-needed from the first of its layers on: at inference, where arrays are given back, :func:`worthwhile_joins` leaves out
-the routes for which that would make the network larger.
+that layer's arrays. What cannot be had so, such as a layer in two routes, is copied by the second one. A joined array
+is needed from the first of its layers on: at inference, where arrays are given back, :func:`worthwhile_joins` leaves
+out the routes for which that would make the network larger.
 
 A [shortcut] hands its gradient on to the layer before as it is. At inference its sum takes the place of what that layer
 has written, or is written by that layer, where the backend adds better on the way (:func:`residuals`).
@@ -68,8 +68,8 @@ def share(
     order: the layers with a gradient, as the backward pass goes through them; accumulate: who adds its share to what
     others have put there, if every gradient has memory of its own. step: views begin at multiples of so many channels,
     of arrays with such a number of them; 0: the backend takes no views. With ``keep_gradients`` every gradient can be
-    read after the pass, with ``keep_outputs`` every output. joins: the layers whose sources may write to their outputs, by
-    index; None: all.
+    read after the pass, with ``keep_outputs`` every output. joins: the layers whose sources may write to their outputs,
+    by index; None: all.
     """
     outputs = _Outputs(layers, training, step, keep_outputs, joins).places()
     gradients = _Gradients(layers, order, accumulate, step, keep_gradients)
