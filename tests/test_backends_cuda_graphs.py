@@ -85,10 +85,11 @@ def test_every_section_trains_with_graphs_as_without(section: str, monkeypatch: 
             text, training=True, device="cuda", dtype=np.float32, time_steps=3 if is_recurrent else 1
         )
         network.options = replace(network.options, learning_rate=1e-3)
-        losses = []
+        losses, planned = [], network.backend.workspace
         for number in range(3):
             x = layer_checks.pictures(network, network.options.batch, number)
             losses.append(network.train_batch(x, truth_for(network, number)))
+        assert network.backend.workspace is planned
         vectors = (network.parameters.values, network.parameters.statistics, *network.memories().values())
         results.append((losses, [np.array(vector).tobytes() for vector in vectors]))
         assert bool(graphs_of(network)) == (wanted == "1")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from darkpy.backends.numpy import linear
-from tests.backends import BACKENDS, assert_close, backend, random
+from tests.backends import BACKENDS, assert_close, backend, fresh, random
 from tests.gradients import check_gradient
 
 SHAPES = pytest.mark.parametrize(("batch", "inputs", "outputs"), [(3, 5, 4), (1, 1, 1), (2, 300, 77), (16, 8, 1)])
@@ -29,6 +29,21 @@ def test_linear(name, batch, inputs, outputs):
     assert_close(grad_x, exact[2] @ exact[1])
     b.linear_backward_input(grad_out, weights, grad_x, accumulate=True)
     assert_close(grad_x, 2 * exact[2] @ exact[1])
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_workspace_is_what_the_operations_use(name):
+    """Sums are long enough here to be divided on a GPU."""
+    b = fresh(name)
+    x, weights, grad_out = random((2, 5000), 0), random((4, 5000), 1), random((2, 4), 2)
+    for training in (False, True):
+        b.set_workspace(b.linear_workspace(2, 5000, 4, training))
+        before = b.workspace
+        b.linear_forward(x, weights, np.empty_like(grad_out))
+        if training:
+            b.linear_backward_weights(x, grad_out, np.zeros_like(weights))
+            b.linear_backward_input(grad_out, weights, np.empty_like(x))
+        assert b.workspace is before
 
 
 def test_linear_in_parts(monkeypatch):

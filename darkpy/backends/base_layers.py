@@ -288,6 +288,10 @@ class LayerContract(ABC):
     # --- connected layers and softmax
 
     @abstractmethod
+    def linear_workspace(self, rows: int, inputs: int, outputs: int, training: bool) -> int:
+        """Bytes of workspace that the linear operations of these shapes need, the backward ones if ``training``."""
+
+    @abstractmethod
     def linear_forward(self, x: Array, weights: Array, out: Array) -> None:
         """``out = x weights^T``: x (n, inputs), weights (outputs, inputs), out (n, outputs)."""
 

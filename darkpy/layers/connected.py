@@ -55,6 +55,10 @@ class Connected(NormalizedLayer):
         """Two per multiply-add."""
         return 2.0 * self.inputs * self.options.output
 
+    def workspace(self, batch: int, training: bool) -> int:
+        """Bytes the backend asks for."""
+        return self.backend.linear_workspace(batch, self.inputs, self.options.output, training)
+
     def linear_forward(self, x: Any, out: Any) -> None:
         """All inputs times the weights."""
         self.backend.linear_forward(_rows(x), self.weights, _rows(out))

@@ -222,6 +222,11 @@ class ConvolutionOperations(FirstLayerOperations, TiledConvolutionOperations):
             "batchnorm", "join_sums", -(-size // JOINING), JOINING, partials, stretches, size, grad_weights, 1.0, True
         )
 
+    def linear_workspace(self, rows: int, inputs: int, outputs: int, training: bool) -> int:
+        """See :meth:`Backend.linear_workspace`: those of a convolution of pictures of one pixel."""
+        x, weights, out = (rows, inputs, 1, 1), (outputs, inputs, 1, 1), (rows, outputs, 1, 1)
+        return self.convolution_workspace(x, weights, out, POINTWISE, training)
+
     def linear_forward(self, x: DeviceArray, weights: DeviceArray, out: DeviceArray) -> None:
         """See :meth:`Backend.linear_forward`."""
         self.convolution_forward(_pixels(self.rows_to_read(x)), _pixels(weights), _pixels(out), POINTWISE)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from darkpy.backends.numpy.memory import MemoryOperations
+from darkpy.backends.numpy.memory import MemoryOperations, workspace_bytes
 from darkpy.backends.numpy.tiles import Array
 
 #: Bytes of a product that is added to something: made in parts, to be added while still in the cache.
@@ -13,6 +15,12 @@ PART_BYTES = 1 << 20
 
 class LinearOperations(MemoryOperations):
     """Multiplication by a matrix of weights (outputs, inputs)."""
+
+    def linear_workspace(self, rows: int, inputs: int, outputs: int, training: bool) -> int:
+        """See :meth:`Backend.linear_workspace`: for the part of a product."""
+        most = max(rows, outputs) if training else 0
+        itemsize = self.dtype.itemsize
+        return workspace_bytes(part_shape((most, inputs), itemsize), itemsize=itemsize) if most else 0
 
     def linear_forward(self, x: Array, weights: Array, out: Array) -> None:
         """See :meth:`Backend.linear_forward`."""
@@ -30,10 +38,16 @@ class LinearOperations(MemoryOperations):
             np.matmul(grad_out, weights, out=grad_x)
 
     def _add_product(self, a: Array, b: Array, out: Array) -> None:
-        step = max(1, PART_BYTES // (out.shape[1] * out.itemsize))
-        (product,) = self.carve((min(step, out.shape[0]), out.shape[1]), dtype=out.dtype)
+        (product,) = self.carve(part_shape(out.shape, out.itemsize), dtype=out.dtype)
+        step = len(product)
         for start in range(0, out.shape[0], step):
             rows = a[start : start + step]
             part = product[: rows.shape[0]]
             np.matmul(rows, b, out=part)
             out[start : start + step] += part
+
+
+def part_shape(shape: Sequence[int], itemsize: int) -> tuple[int, int]:
+    """Of the part of a product of this shape that is made at a time."""
+    rows, columns = shape
+    return min(max(1, PART_BYTES // (columns * itemsize)), rows), columns
