@@ -72,6 +72,9 @@ def test_arrays_given_twice_and_views_with_gaps() -> None:
     backend.add_forward(part, part, part, "relu")
     np.testing.assert_array_equal(part, np.maximum(2 * before[:, 1:3], 0))
     np.testing.assert_array_equal(wide[:, [0, 3]], before[:, [0, 3]])
+    x, both = np.full((1, 1, 2, 2), 3, np.float16), np.full((1, 1, 2, 2), 7, np.float16)
+    backend.multiply_backward(x, x, x, both[:], both[:], (False, True))
+    np.testing.assert_array_equal(both, 9 + 9)
 
 
 def test_it_computes_in_float32() -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -154,7 +154,7 @@ class Copies:
 
     def __init__(self, backend: HostBackend) -> None:
         self.backend = backend
-        self.made: dict[int, np.ndarray] = {}
+        self.made: dict[Hashable, np.ndarray] = {}
 
     def of(self, value: Any, is_read: bool) -> Any:
         """An argument; sequences of arrays too. One that is not read has arbitrary contents."""
@@ -163,28 +163,33 @@ class Copies:
             return [self.of(item, is_read) for item in value]
         if not self.backend._is_short(value):
             return value
-        if id(value) not in self.made:
+        if _memory(value) not in self.made:
             copy = self._new(value)
             if is_read:
                 self.backend._convert(value, copy)
-        return self.made[id(value)]
+        return self.made[_memory(value)]
 
     def multiplied(self, value: np.ndarray) -> np.ndarray:
         """A float32 operand."""
-        if id(value) not in self.made:
+        if _memory(value) not in self.made:
             self.backend._as_multiplied(np.ascontiguousarray(value), self._new(value))
-        return self.made[id(value)]
+        return self.made[_memory(value)]
 
     def bring_back(self, value: Any) -> None:
         """Round what was written."""
         for array in value if isinstance(value, list | tuple) else (value,):
-            if id(array) in self.made and self.backend._is_short(array):
-                self.backend._convert(self.made[id(array)], array)
+            if self.backend._is_short(array):
+                self.backend._convert(self.made[_memory(array)], array)
 
     def _new(self, like: np.ndarray) -> np.ndarray:
         copy = self.backend._room(len(self.made), like.shape)
-        self.made[id(like)] = copy
+        self.made[_memory(like)] = copy
         return copy
+
+
+def _memory(array: np.ndarray) -> Hashable:
+    """What two arrays have in common that are the same to an operation: layers have views of others' memory."""
+    return array.__array_interface__["data"][0], array.shape, array.strides
 
 
 def is_written(operation: str, argument: str) -> bool:
