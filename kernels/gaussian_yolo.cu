@@ -43,6 +43,7 @@ struct GaussianHead : Head {
     __device__ FloatBox box(const float* values, int slot, int cell) const {
         return gaussian_box(values, size(slot), cell, width, height, point);
     }
+    __device__ float objectness(const float* values) const { return values[REST + OBJECTNESS]; }
 };
 
 // How the logarithm of a normal density changes with its mean and with its standard deviation. error: target less mean.
@@ -111,29 +112,19 @@ __device__ inline void teach_fitting(const float* values, float* grad, const Box
     teach_box(values, grad, box, object, slot, cell, head);
 }
 
-// Every cell learns that it sees nothing, unless its box fits an object. A thread for each cell of picture blockIdx.y,
-// whose objects begin at starts[picture]. grad is 0 before. shares: each block's sum of objectness.
+// Every cell learns that it sees nothing, unless its box fits an object. grad is 0 before. For the rest see for_cells.
 extern "C" __global__ void __launch_bounds__(256)
 gaussian_yolo_background(const float* output, long long output_stride, float* grad, long long grad_stride,
                          const float* objects, const int* starts, const int* numbers, const double* constants,
                          float* shares) {
     const GaussianHead head(numbers, constants);
-    const int picture = blockIdx.y, index = blockIdx.x * blockDim.x + threadIdx.x;
-    const bool is_here = index < head.cells() * head.slots;
-    const int cell = is_here ? index / head.slots : 0, slot = is_here ? index % head.slots : 0;
-    const long long position = (long long)picture * head.cells() + cell;
-    const float* values = output + position * output_stride + slot * head.channels();
-    const FloatBox box = head.box(values, slot, cell);
-    const Fit best = best_object(box, objects, starts[picture], starts[picture + 1]);
-    if (is_here) {
-        float* gradient = grad + position * grad_stride + slot * head.channels();
+    const auto teach = [&](const float* values, float* gradient, const FloatBox& box, const Fit& best, int slot, int cell) {
         const float* object = objects + 5 * best.object;
         teach_background(values + REST, gradient + REST, object, best.overlap, head);
         if (best.overlap > (float)head.truth_thresh)
             teach_fitting(values, gradient, box.precise(), object, best.overlap, slot, cell, head);
-    }
-    const float sum = block_sum(is_here ? values[REST + OBJECTNESS] : 0);
-    if (threadIdx.x == 0) shares[blockIdx.y * gridDim.x + blockIdx.x] = sum;
+    };
+    for_cells(head, output, output_stride, grad, grad_stride, objects, starts, shares, teach);
 }
 
 // targets (objects, slots): the cell in which an object teaches a slot, or -1: that of its centre or corner; of a corner
@@ -149,34 +140,22 @@ gaussian_yolo_targets(const float* objects, const int* starts, int pictures, con
     });
 }
 
-// Every object teaches its targets. Objects that share one teach it in their order: the thread of the first does it for
-// all. shares (blocks, 7): sums of what TOTALS in yolo_cells.py names.
+// Every object teaches its targets. See for_targets.
 extern "C" __global__ void __launch_bounds__(256)
 gaussian_yolo_teach(const float* output, long long output_stride, float* grad, long long grad_stride, const float* objects,
                     const int* starts, const int* owners, int pictures, const int* targets, const int* numbers,
                     const double* constants, float* shares) {
     const GaussianHead head(numbers, constants);
-    const int index = blockIdx.x * blockDim.x + threadIdx.x, slot = index % head.slots;
-    const int first = index / head.slots, cell = first < starts[pictures] ? targets[index] : -1;
-    Totals totals;
-    if (cell >= 0) {
-        const int picture = owners[first];
-        const long long position = (long long)picture * head.cells() + cell;
-        const float* values = output + position * output_stride + slot * head.channels();
-        float* gradient = grad + position * grad_stride + slot * head.channels();
+    const auto teach = [&](const float* values, float* gradient, const Box& box, const float* object, int slot, int cell) {
+        const int chosen = (int)object[0];
         const float* rest = values + REST;
-        const Box box = head.box(values, slot, cell).precise();
-        for_sharing(targets + slot, head.slots, starts[picture], first, starts[picture + 1], [&](int i) {
-            const float* object = objects + 5 * i;
-            const int chosen = (int)object[0];
-            const Box target = place_of(object);
-            teach_box(values, gradient, box, object, slot, cell, head);
-            gradient[REST + OBJECTNESS] = (float)(head.multipliers[chosen] * head.objectness_factor * (rest[OBJECTNESS] - 1.0));
-            teach_any_class(rest, gradient + REST, chosen, head);
-            totals.add(similarity(box, target, IOU), similarity(box, target, GIOU), rest[OBJECTNESS], rest[CLASS + chosen]);
-        });
-    }
-    totals.write(shares + 7 * blockIdx.x);
+        float* rest_grad = gradient + REST;
+        teach_box(values, gradient, box, object, slot, cell, head);
+        rest_grad[OBJECTNESS] = (float)(head.multipliers[chosen] * head.objectness_factor * (rest[OBJECTNESS] - 1.0));
+        teach_any_class(rest, rest_grad, chosen, head);
+        return rest[CLASS + chosen];
+    };
+    for_targets(head, output, output_stride, grad, grad_stride, objects, starts, owners, pictures, targets, shares, teach);
 }
 
 // Sums of squares of the gradient's boxes, objectness and classes: shares (blocks, 3). A cell that several objects taught

@@ -73,27 +73,17 @@ __device__ inline float background_gradient(const float* values, float overlap, 
     return head.smooth ? fminf(gradient, factor * (values[OBJECTNESS] - overlap)) : 0;
 }
 
-// Every cell learns that it sees nothing, unless its box fits an object. A thread for each cell of picture blockIdx.y,
-// whose objects begin at starts[picture]. grad is 0 before. shares: each block's sum of objectness.
+// Every cell learns that it sees nothing, unless its box fits an object. grad is 0 before. For the rest see for_cells.
 extern "C" __global__ void __launch_bounds__(256)
 yolo_background(const float* output, long long output_stride, float* grad, long long grad_stride, const float* objects,
                 const int* starts, const int* numbers, const double* constants, float* shares) {
     const Head head(numbers, constants);
-    const int picture = blockIdx.y, index = blockIdx.x * blockDim.x + threadIdx.x;
-    const bool is_here = index < head.cells() * head.slots;
-    const int cell = is_here ? index / head.slots : 0, slot = is_here ? index % head.slots : 0;
-    const long long position = (long long)picture * head.cells() + cell;
-    const float* values = output + position * output_stride + slot * head.channels();
-    const FloatBox box = predicted_box(values, head.size(slot), cell, head.width, head.height, head.new_coords);
-    const Fit best = best_object(box, objects, starts[picture], starts[picture + 1]);
-    if (is_here) {
-        float* gradient = grad + position * grad_stride + slot * head.channels();
+    const auto teach = [&](const float* values, float* gradient, const FloatBox& box, const Fit& best, int slot, int cell) {
         gradient[OBJECTNESS] = background_gradient(values, best.overlap, head);
         if (best.overlap > (float)head.truth_thresh)
             teach_fitting(values, gradient, box.precise(), objects + 5 * best.object, best.overlap, slot, cell, head);
-    }
-    const float sum = block_sum(is_here ? values[OBJECTNESS] : 0);
-    if (threadIdx.x == 0) shares[blockIdx.y * gridDim.x + blockIdx.x] = sum;
+    };
+    for_cells(head, output, output_stride, grad, grad_stride, objects, starts, shares, teach);
 }
 
 // targets (objects, slots): the cell in which an object teaches a slot, or -1. A thread for each.
@@ -106,35 +96,22 @@ yolo_targets(const float* objects, const int* starts, int pictures, const int* n
     });
 }
 
-// Every object teaches its targets. Objects that share one teach it in their order: the thread of the first does it for
-// all. shares (blocks, 7): sums of what TOTALS in yolo_cells.py names.
+// Every object teaches its targets. See for_targets.
 extern "C" __global__ void __launch_bounds__(256)
 yolo_teach(const float* output, long long output_stride, float* grad, long long grad_stride, const float* objects,
            const int* starts, const int* owners, int pictures, const int* targets, const int* numbers,
            const double* constants, float* shares) {
     const Head head(numbers, constants);
-    const int index = blockIdx.x * blockDim.x + threadIdx.x, slot = index % head.slots;
-    const int first = index / head.slots, cell = first < starts[pictures] ? targets[index] : -1;
-    Totals totals;
-    if (cell >= 0) {
-        const int picture = owners[first];
-        const long long position = (long long)picture * head.cells() + cell;
-        const float* values = output + position * output_stride + slot * head.channels();
-        float* gradient = grad + position * grad_stride + slot * head.channels();
-        const Box box = predicted_box(values, head.size(slot), cell, head.width, head.height, head.new_coords).precise();
-        for_sharing(targets + slot, head.slots, starts[picture], first, starts[picture + 1], [&](int i) {
-            const float* object = objects + 5 * i;
-            const int chosen = (int)object[0];
-            const Box target = place_of(object);
-            teach_box(values, gradient, box, object, slot, cell, head);
-            // With objectness_smooth the value is usually left as the background's.
-            if (!head.smooth || gradient[OBJECTNESS] == 0)
-                gradient[OBJECTNESS] = (float)(head.multipliers[chosen] * head.objectness_factor * (values[OBJECTNESS] - 1.0));
-            teach_own_class(values, gradient, chosen, head);
-            totals.add(similarity(box, target, IOU), similarity(box, target, GIOU), values[OBJECTNESS], values[CLASS + chosen]);
-        });
-    }
-    totals.write(shares + 7 * blockIdx.x);
+    const auto teach = [&](const float* values, float* gradient, const Box& box, const float* object, int slot, int cell) {
+        const int chosen = (int)object[0];
+        teach_box(values, gradient, box, object, slot, cell, head);
+        // With objectness_smooth the value is usually left as the background's.
+        if (!head.smooth || gradient[OBJECTNESS] == 0)
+            gradient[OBJECTNESS] = (float)(head.multipliers[chosen] * head.objectness_factor * (values[OBJECTNESS] - 1.0));
+        teach_own_class(values, gradient, chosen, head);
+        return values[CLASS + chosen];
+    };
+    for_targets(head, output, output_stride, grad, grad_stride, objects, starts, owners, pictures, targets, shares, teach);
 }
 
 // Sums of squares of the gradient's boxes, objectness and classes: shares (blocks, 3). With iou_thresh < 1 a cell that

@@ -25,7 +25,60 @@ struct Head {
     __device__ int channels() const { return CLASS + classes; }
     __device__ int cells() const { return width * height; }
     __device__ const double* size(int slot) const { return sizes + 2 * mask[slot]; }
+    __device__ FloatBox box(const float* values, int slot, int cell) const {
+        return predicted_box(values, size(slot), cell, width, height, new_coords);
+    }
+    // The objectness of a cell, whose channels these are.
+    __device__ float objectness(const float* values) const { return values[OBJECTNESS]; }
 };
+
+// --- Going through cells and objects; Kind is Head, or what a kind of head makes of it.
+
+// Call teach(values, gradient, box, fit, slot, cell) for every cell of picture blockIdx.y, with the object that its box fits
+// best; a thread for each. The picture's objects begin at starts[picture]. shares: each block's sum of objectness.
+template <class Kind, class Teach>
+__device__ __forceinline__ void for_cells(const Kind& head, const float* output, long long output_stride, float* grad,
+                                          long long grad_stride, const float* objects, const int* starts, float* shares,
+                                          Teach teach) {
+    const int picture = blockIdx.y, index = blockIdx.x * blockDim.x + threadIdx.x;
+    const bool is_here = index < head.cells() * head.slots;
+    const int cell = is_here ? index / head.slots : 0, slot = is_here ? index % head.slots : 0;
+    const long long position = (long long)picture * head.cells() + cell;
+    const float* values = output + position * output_stride + slot * head.channels();
+    const FloatBox box = head.box(values, slot, cell);
+    const Fit best = best_object(box, objects, starts[picture], starts[picture + 1]);
+    if (is_here) teach(values, grad + position * grad_stride + slot * head.channels(), box, best, slot, cell);
+    const float sum = block_sum(is_here ? head.objectness(values) : 0);
+    if (threadIdx.x == 0) shares[blockIdx.y * gridDim.x + blockIdx.x] = sum;
+}
+
+// Call teach(values, gradient, box, object, slot, cell) for every object and slot that has a target; a thread for each. Objects
+// that share one teach it in their order: the thread of the first does it for all. It returns the probability of the object's
+// class. shares (blocks, 7): sums of what TOTALS in yolo_cells.py names.
+template <class Kind, class Teach>
+__device__ __forceinline__ void for_targets(const Kind& head, const float* output, long long output_stride, float* grad,
+                                            long long grad_stride, const float* objects, const int* starts,
+                                            const int* owners, int pictures, const int* targets, float* shares,
+                                            Teach teach) {
+    const int index = blockIdx.x * blockDim.x + threadIdx.x, slot = index % head.slots;
+    const int first = index / head.slots, cell = first < starts[pictures] ? targets[index] : -1;
+    Totals totals;
+    if (cell >= 0) {
+        const int picture = owners[first];
+        const long long position = (long long)picture * head.cells() + cell;
+        const float* values = output + position * output_stride + slot * head.channels();
+        float* gradient = grad + position * grad_stride + slot * head.channels();
+        const Box box = head.box(values, slot, cell).precise();
+        for_sharing(targets + slot, head.slots, starts[picture], first, starts[picture + 1], [&](int i) {
+            const Box target = place_of(objects + 5 * i);
+            const float probability = teach(values, gradient, box, objects + 5 * i, slot, cell);
+            totals.add(similarity(box, target, IOU), similarity(box, target, GIOU), head.objectness(values), probability);
+        });
+    }
+    totals.write(shares + 7 * blockIdx.x);
+}
+
+// --- What cells learn
 
 // Gradient of the classes; where another object has been `taught` before, that of the own class only.
 __device__ inline void teach_class(const float* rest, float* rest_grad, int chosen, bool taught, const Head& head) {
