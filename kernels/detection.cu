@@ -31,7 +31,8 @@ struct Settings {
 };
 
 // IoU and distance, the root of the sum of the four squared differences, of a cell's box and its object.
-__device__ inline void compare(const float* box, const float* object, int side, int are_roots, float& overlap, float& distance) {
+__device__ inline void compare(const float* box, const float* object, int side, int are_roots, float& overlap,
+                               float& distance) {
     const float x = box[0] / side, y = box[1] / side, object_x = object[0] / side, object_y = object[1] / side;
     const float w = are_roots ? box[2] * box[2] : box[2], h = are_roots ? box[3] * box[3] : box[3];
     const float object_w = object[2], object_h = object[3];

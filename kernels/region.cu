@@ -224,7 +224,8 @@ region_teach(const float* output, long long output_stride, float* grad, long lon
             const Box target = place_of(object);
             const double overlap = similarity(box, target, IOU), objectness = values[OBJECTNESS];
             teach_box(values, gradient, target, index, head);
-            gradient[OBJECTNESS] = (float)(head.object_scale * (objectness - (head.rescore ? overlap : 1)) * objectness * (1 - objectness));
+            const double error = objectness - (head.rescore ? overlap : 1);
+            gradient[OBJECTNESS] = (float)(head.object_scale * error * objectness * (1 - objectness));
             const double probability = teach_class(values, gradient, (int)object[0], head.class_scale, head);
             totals.add(overlap, 0, values[OBJECTNESS], (float)probability);
         });
@@ -235,7 +236,8 @@ region_teach(const float* output, long long output_stride, float* grad, long lon
 // Sums of squares of the gradient's boxes, objectness and classes: shares (blocks, 3). A warp for each cell.
 extern "C" __global__ void __launch_bounds__(256)
 region_squares(float* grad, long long grad_stride, long long cells, int slots, int channels, float* shares) {
-    add_squares(grad, grad_stride, cells, slots, channels, OBJECTNESS, shares + 3 * blockIdx.x, [](const float*) { return false; });
+    add_squares(grad, grad_stride, cells, slots, channels, OBJECTNESS, shares + 3 * blockIdx.x,
+                [](const float*) { return false; });
 }
 
 // --- Boxes of one picture, cell by cell. A thread for each.

@@ -130,7 +130,8 @@ yolo_squares(float* grad, long long grad_stride, long long cells, const int* num
 extern "C" __global__ void __launch_bounds__(256)
 yolo_count(const float* output, long long output_stride, int cells, int slots, int channels, float thresh, int* counts) {
     const int index = blockIdx.x * blockDim.x + threadIdx.x;
-    count_chosen(index < cells && output[index / slots * output_stride + index % slots * channels + OBJECTNESS] > thresh, counts);
+    const float* values = output + index / slots * output_stride + index % slots * channels;
+    count_chosen(index < cells && values[OBJECTNESS] > thresh, counts);
 }
 
 // found (all counts together, channels): x, y, w, h, objectness and probabilities, 0 unless above the threshold.
