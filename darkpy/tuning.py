@@ -93,7 +93,7 @@ def tune(
     kernels = 0
     with backend.running():
         for done, key in enumerate(uses):
-            plans = candidates(*key, backend.gpu.multiprocessors)
+            plans = candidates(*key, backend.limits)
             call = _call_for(backend, key)
             if call is not None:
                 measured[key] = _fastest(backend, key, plans, partial(timer, call))
@@ -162,7 +162,7 @@ class _Listener(dict[Key, Plan]):
 
 def _fastest(backend: Any, key: Key, plans: list[Plan], timer: Callable[[float], float]) -> Measured:
     """Run every plan; the table of the backend holds the fastest afterwards."""
-    usual = default_plan(*key, backend.gpu.multiprocessors)
+    usual = default_plan(*key, backend.limits)
     times: dict[Plan, float] = {}
     # The usual plan first, so that the others have something to be measured against.
     for plan in dict.fromkeys([usual, *plans]):

@@ -93,14 +93,39 @@ struct alignas(16) Chunk {
     element values[CHUNK];
 };
 
-// 16 bytes on their way from global memory, or zeros: nothing is read then.
-__device__ __forceinline__ void bring(char* shared, const element* from, bool exists) { copy_async(shared, from, exists ? 16 : 0); }
+// Where the chunks of a thread's share go. bring(): 16 bytes of global memory, or zeros: nothing is read then. keep(): a chunk
+// that the thread has put together.
+template <class S> struct ToShared {
+    char* tile;
+
+    __device__ __forceinline__ void bring(int i, const element* from, bool exists) const {
+        copy_async(tile + S::own_place(i), from, exists ? 16 : 0);
+    }
+    __device__ __forceinline__ void keep(int i, const Chunk& chunk) const {
+        *reinterpret_cast<Chunk*>(tile + S::own_place(i)) = chunk;
+    }
+};
+
+// Where nothing is copied past registers they may wait there, until store() puts them into shared memory.
+template <class S> struct InRegisters {
+    uint4 chunks[S::COUNT];
+
+    __device__ __forceinline__ void bring(int i, const element* from, bool exists) {
+        chunks[i] = make_uint4(0, 0, 0, 0);
+        if (exists) chunks[i] = *reinterpret_cast<const uint4*>(from);
+    }
+    __device__ __forceinline__ void keep(int i, const Chunk& chunk) { chunks[i] = *reinterpret_cast<const uint4*>(&chunk); }
+    __device__ __forceinline__ void store(char* tile) const {
+#pragma unroll
+        for (int i = 0; i < S::COUNT; i++) *reinterpret_cast<uint4*>(tile + S::own_place(i)) = chunks[i];
+    }
+};
 
 // The bits of a kernel's argument `vectors`: which arrays can be read and written 16 bytes at a time; first and second operand,
 // result, residual.
 enum Vectors { FIRST = 1, SECOND = 2, RESULT = 4, RESIDUAL = 8 };
 
-// In all that follow: begin(first, k) says which rows of M or N, and where along K; fetch(tile) brings a step and goes on
+// In all that follow: begin(first, k) says which rows of M or N, and where along K; fetch(to) brings a step and goes on
 // to the next. VECTORS: chunks are aligned in global memory; else whether they are is told by `vectors`, and they are
 // gathered element by element if not.
 
@@ -143,13 +168,13 @@ template <class T, int SIDE, bool VECTORS> struct Patches : Share<T, SIDE, true>
         return digits.high < taps.count_y && (unsigned)(corner.y + dy) < (unsigned)height &&
                (unsigned)(corner.x + dx) < (unsigned)width;
     }
-    __device__ __forceinline__ void fetch(char* tile) {
+    template <class To> __device__ __forceinline__ void fetch(To& to) {
         if (VECTORS || vectors) {
 #pragma unroll
             for (int i = 0; i < S::COUNT; i++) {
                 const element* from;
                 const bool exists = find(corners[i], at, from);
-                bring(tile + S::own_place(i), from, exists);
+                to.bring(i, from, exists);
             }
         } else {
 #pragma unroll
@@ -168,7 +193,7 @@ template <class T, int SIDE, bool VECTORS> struct Patches : Share<T, SIDE, true>
                         radix.add_one(digits);
                     }
                 }
-                *reinterpret_cast<Chunk*>(tile + S::own_place(i)) = chunk;
+                to.keep(i, chunk);
             }
         }
         radix.add(at, step);
@@ -184,19 +209,18 @@ template <class T, int SIDE, bool VECTORS> struct Rows : Share<T, SIDE, true> {
     int first, k;
 
     __device__ void begin(int first_, int k_) { first = first_, k = k_ + S::chunk() * CHUNK; }
-    __device__ __forceinline__ void fetch(char* tile) {
+    template <class To> __device__ __forceinline__ void fetch(To& to) {
 #pragma unroll
         for (int i = 0; i < S::COUNT; i++) {
             const int row = first + S::row(i);
             const element* from = rows_on(matrix + k, row, length * (int)sizeof(element));
-            char* to = tile + S::own_place(i);
             if (VECTORS || vectors) {
-                bring(to, from, row < count && k < length);
+                to.bring(i, from, row < count && k < length);
             } else {
                 Chunk chunk;
 #pragma unroll
                 for (int e = 0; e < CHUNK; e++) chunk.values[e] = row < count && k + e < length ? from[e] : rounded<element>(0);
-                *reinterpret_cast<Chunk*>(to) = chunk;
+                to.keep(i, chunk);
             }
         }
         k += BK;
@@ -204,15 +228,16 @@ template <class T, int SIDE, bool VECTORS> struct Rows : Share<T, SIDE, true> {
 };
 
 // Some neighbours of a row of `length`, of which there may be fewer than a chunk has.
-template <bool VECTORS>
-__device__ __forceinline__ void bring_across(char* to, const element* from, int column, int length, bool exists, int vectors) {
+template <bool VECTORS, class To>
+__device__ __forceinline__ void bring_across(To& to, int i, const element* from, int column, int length, bool exists,
+                                             int vectors) {
     if (VECTORS || vectors) {
-        bring(to, from, exists && column < length);
+        to.bring(i, from, exists && column < length);
     } else {
         Chunk chunk;
 #pragma unroll
         for (int e = 0; e < CHUNK; e++) chunk.values[e] = exists && column + e < length ? from[e] : rounded<element>(0);
-        *reinterpret_cast<Chunk*>(to) = chunk;
+        to.keep(i, chunk);
     }
 }
 
@@ -233,12 +258,12 @@ template <class T, int SIDE, bool VECTORS> struct Backwards : Share<T, SIDE, fal
         down = radix.digits(S::DOWN);
         static_assert(S::COUNT * S::DOWN == BK);
     }
-    __device__ __forceinline__ void fetch(char* tile) {
+    template <class To> __device__ __forceinline__ void fetch(To& to) {
 #pragma unroll
         for (int i = 0; i < S::COUNT; i++) {
             const int tap = taps.tap + at.high * taps.tap_step_y + at.middle * taps.tap_step_x;
             const element* from = rows_on(weights + channel, at.low * all_taps + tap, channels * (int)sizeof(element));
-            bring_across<VECTORS>(tile + S::own_place(i), from, channel, channels, at.high < taps.count_y, vectors);
+            bring_across<VECTORS>(to, i, from, channel, channels, at.high < taps.count_y, vectors);
             radix.add(at, down);
         }
     }
@@ -254,12 +279,12 @@ template <class T, int SIDE, bool VECTORS> struct Gradients : Share<T, SIDE, fal
     int filter, position;
 
     __device__ void begin(int first, int k) { filter = first + S::chunk() * CHUNK, position = k; }
-    __device__ __forceinline__ void fetch(char* tile) {
+    template <class To> __device__ __forceinline__ void fetch(To& to) {
 #pragma unroll
         for (int i = 0; i < S::COUNT; i++) {
             const int k = position + S::row(i);
-            bring_across<VECTORS>(tile + S::own_place(i), rows_on(grad_out + filter, k, stride * (int)sizeof(element)), filter,
-                                  filters, k < last, vectors);
+            bring_across<VECTORS>(to, i, rows_on(grad_out + filter, k, stride * (int)sizeof(element)), filter, filters, k < last,
+                                  vectors);
         }
         position += BK;
     }
@@ -288,15 +313,14 @@ template <class T, int SIDE, bool VECTORS> struct PixelsUnderTaps : Share<T, SID
         from = rows_on(x + tap.low, (place.high * s.height + y) * s.width + column, (int)s.x_stride * (int)sizeof(element));
         return tap.high < s.size && (unsigned)y < (unsigned)s.height && (unsigned)column < (unsigned)s.width;
     }
-    __device__ __forceinline__ void fetch(char* tile) {
+    template <class To> __device__ __forceinline__ void fetch(To& to) {
 #pragma unroll
         for (int i = 0; i < S::COUNT; i++) {
             const bool exists = position + S::row(i) < last;
-            char* to = tile + S::own_place(i);
             const element* from;
             if (VECTORS || vectors) {
                 const bool is_inside = find(at, tap, from);
-                bring(to, from, is_inside && exists);
+                to.bring(i, from, is_inside && exists);
             } else {
                 Chunk chunk;
                 Digits digits = tap;
@@ -305,7 +329,7 @@ template <class T, int SIDE, bool VECTORS> struct PixelsUnderTaps : Share<T, SID
                     chunk.values[e] = find(at, digits, from) && exists ? *from : rounded<element>(0);
                     Radix{s.size, s.channels}.add_one(digits);
                 }
-                *reinterpret_cast<Chunk*>(to) = chunk;
+                to.keep(i, chunk);
             }
             radix.add(at, down);
         }

@@ -23,6 +23,14 @@ template <int BM_, int BN_, int WARPS_M_, int WARPS_N_, int STAGES_ = 4> struct 
     __device__ static int warp_n() { return threadIdx.x / 32 % WARPS_N; }
 };
 
+// A stage of shared memory, to be filled by what brings A and B.
+template <class T, class A, class B> __device__ __forceinline__ void fetch_stage(A& a, B& b, char* stage) {
+    ToShared<typename A::S> for_a = {stage};
+    ToShared<typename B::S> for_b = {stage + T::A_BYTES};
+    a.fetch(for_a);
+    b.fetch(for_b);
+}
+
 // --- The results.
 
 // How a warp's lanes share its results in the epilogue: each takes WIDTH neighbours of every ROWS-th row.

@@ -102,10 +102,7 @@ __device__ __forceinline__ Sums<T, typename A::S, typename B::S> multiply(A& a, 
     Sums<T, typename A::S, typename B::S> sums;
 #pragma unroll
     for (int stage = 0; stage < T::STAGES - 1; stage++) {
-        if (stage < steps) {
-            a.fetch(shared + stage * T::STAGE_BYTES);
-            b.fetch(shared + stage * T::STAGE_BYTES + T::A_BYTES);
-        }
+        if (stage < steps) fetch_stage<T>(a, b, shared + stage * T::STAGE_BYTES);
         commit_copies();
     }
     int reading = 0, filling = T::STAGES - 1;
@@ -113,10 +110,7 @@ __device__ __forceinline__ Sums<T, typename A::S, typename B::S> multiply(A& a, 
     for (int step = 0; step < steps; step++) {
         wait_for_copies<T::STAGES - 2>();
         __syncthreads();
-        if (step + T::STAGES - 1 < steps) {
-            a.fetch(shared + filling * T::STAGE_BYTES);
-            b.fetch(shared + filling * T::STAGE_BYTES + T::A_BYTES);
-        }
+        if (step + T::STAGES - 1 < steps) fetch_stage<T>(a, b, shared + filling * T::STAGE_BYTES);
         commit_copies();
         sums.add(shared + reading * T::STAGE_BYTES);
         filling = filling + 1 == T::STAGES ? 0 : filling + 1;

@@ -12,7 +12,7 @@
 // 128x64, 64x64: not measured yet.
 #include "tensor_convolution.cuh"
 
-#if defined(HOSTCUDA) || __CUDA_ARCH__ >= 800
+#ifdef HAS_TENSOR_CORES
 #include "convolution_backward_input.cuh"
 #endif
 

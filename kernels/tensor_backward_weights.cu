@@ -13,7 +13,7 @@
 // 64x128, 64x64: not measured yet.
 #include "tensor_convolution.cuh"
 
-#if defined(HOSTCUDA) || __CUDA_ARCH__ >= 800
+#ifdef HAS_TENSOR_CORES
 #include "convolution_backward_weights.cuh"
 #endif
 

@@ -1,4 +1,4 @@
-// Convolutions as products of matrices on tensor cores (sm_80 and newer): what the kernels of tensor_forward.cu,
+// Convolutions as products of matrices on tensor cores (sm_80 and newer; half precision on sm_75 too): what the kernels of tensor_forward.cu,
 // tensor_backward_input.cu and tensor_backward_weights.cu are made of. M, N, K, A and B of each are those of
 // convolution_operands.cuh. Written over `element`: float (multiplied as TF32, 10 bits of fraction), half or bfloat16; sums are float.
 //
@@ -10,6 +10,8 @@
 // thread and instruction, past registers, zeros where a tap lies outside the picture. One barrier per step says both that
 // the next step has come and that everybody has left the stage that is filled next. Fragments are double as well: those
 // of the next 32 bytes along K are read before the present ones are multiplied.
+// Turing cannot copy past registers, and has less shared memory: there two steps lie in it, and a third waits in registers
+// for a whole step before it is stored.
 //
 // Shared memory of a stage: first A's tile, then B's, as convolution_operands.cuh lays them: the eight rows of a matrix that
 // ldmatrix reads, and the 32 floats that a warp reads where ldmatrix cannot transpose (it moves 16 bits), lie in different
@@ -24,23 +26,25 @@
 #include "convolution_tiles.cuh"
 #include "tensor_core.cuh"
 
-#if defined(HOSTCUDA) || __CUDA_ARCH__ >= 800
+#if __CUDA_ARCH__ >= 800 || (__CUDA_ARCH__ >= 750 && defined(ELEMENT_FLOAT16))
+#define HAS_TENSOR_CORES
 #define ON_TENSOR_CORES(...) __VA_ARGS__
 #else
-// Older GPUs are never sent here.
+// Other GPUs are never sent here.
 #define ON_TENSOR_CORES(...) __trap()
 #endif
 
-#if defined(HOSTCUDA) || __CUDA_ARCH__ >= 800
+#ifdef HAS_TENSOR_CORES
 
 constexpr int MMA_BYTES = 32;  // along K of one mma
 
-// What the kernels are named after; four stages of the largest are 96 KB, which every GPU from sm_80 on has.
-using Tile256x128 = Tile<256, 128, 4, 2>;
-using Tile128x128 = Tile<128, 128, 2, 2>;
-using Tile128x64 = Tile<128, 64, 2, 2>;
-using Tile64x128 = Tile<64, 128, 2, 2>;
-using Tile64x64 = Tile<64, 64, 2, 2>;
+// What the kernels are named after; four stages of the largest are 96 KB, which every GPU from sm_80 on has, and two 48 KB.
+constexpr int STAGES = __CUDA_ARCH__ >= 800 ? 4 : 2;
+using Tile256x128 = Tile<256, 128, 4, 2, STAGES>;
+using Tile128x128 = Tile<128, 128, 2, 2, STAGES>;
+using Tile128x64 = Tile<128, 64, 2, 2, STAGES>;
+using Tile64x128 = Tile<64, 128, 2, 2, STAGES>;
+using Tile64x64 = Tile<64, 64, 2, 2, STAGES>;
 
 // --- Fragments.
 
@@ -102,14 +106,14 @@ __device__ __forceinline__ void round_fragment(unsigned (&fragment)[4]) {
     }
 }
 
-__device__ __forceinline__ void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], float) {
-    mma_tf32(c, a, b);
-}
-__device__ __forceinline__ void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], __half) {
+__device__ __forceinline__ void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+#if defined(ELEMENT_FLOAT16)
     mma_f16(c, a, b);
-}
-__device__ __forceinline__ void multiply_add(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2], __nv_bfloat16) {
+#elif defined(ELEMENT_BFLOAT16)
     mma_bf16(c, a, b);
+#else
+    mma_tf32(c, a, b);
+#endif
 }
 
 // A warp's fragments of 32 bytes along K, and its results.
@@ -134,7 +138,7 @@ template <class T> struct Fragments {
 #pragma unroll
             for (int j = 0; j < T::WN / 8; j++) {
                 const unsigned pair[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]};
-                multiply_add(sums[i][j], a[i], pair, element());
+                multiply_add(sums[i][j], a[i], pair);
             }
     }
 };
@@ -156,15 +160,13 @@ template <class T> struct Sums {
 
 // --- The product: `steps` steps along K from where a and b have begun.
 
+#if __CUDA_ARCH__ >= 800
 template <class T, class A, class B> __device__ __forceinline__ Sums<T> multiply(A& a, B& b, int steps, char* shared) {
     Sums<T> sums;
     constexpr int MULTIPLICATIONS = STEP_BYTES / MMA_BYTES;
 #pragma unroll
     for (int stage = 0; stage < T::STAGES - 1; stage++) {
-        if (stage < steps) {
-            a.fetch(shared + stage * T::STAGE_BYTES);
-            b.fetch(shared + stage * T::STAGE_BYTES + T::A_BYTES);
-        }
+        if (stage < steps) fetch_stage<T>(a, b, shared + stage * T::STAGE_BYTES);
         commit_copies();
     }
     wait_for_copies<T::STAGES - 2>();
@@ -176,10 +178,7 @@ template <class T, class A, class B> __device__ __forceinline__ Sums<T> multiply
 #pragma unroll
         for (int i = 0; i < MULTIPLICATIONS; i++) {
             if (i == 0) {
-                if (step + T::STAGES - 1 < steps) {
-                    a.fetch(shared + filling * T::STAGE_BYTES);
-                    b.fetch(shared + filling * T::STAGE_BYTES + T::A_BYTES);
-                }
+                if (step + T::STAGES - 1 < steps) fetch_stage<T>(a, b, shared + filling * T::STAGE_BYTES);
                 commit_copies();
                 filling = filling + 1 == T::STAGES ? 0 : filling + 1;
             }
@@ -197,5 +196,39 @@ template <class T, class A, class B> __device__ __forceinline__ Sums<T> multiply
     static_assert(MULTIPLICATIONS % 2 == 0);
     return sums;
 }
+#else
+template <class T, class A, class B> __device__ __forceinline__ Sums<T> multiply(A& a, B& b, int steps, char* shared) {
+    static_assert(T::STAGES == 2);
+    Sums<T> sums;
+    if (steps <= 0) return sums;
+    InRegisters<typename A::S> of_a;
+    InRegisters<typename B::S> of_b;
+    const auto fetch = [&] {
+        a.fetch(of_a);
+        b.fetch(of_b);
+    };
+    const auto store = [&](char* stage) {
+        of_a.store(stage);
+        of_b.store(stage + T::A_BYTES);
+    };
+    fetch();
+    store(shared);
+    if (steps > 1) fetch();
+    __syncthreads();
+    for (int step = 0; step < steps; step++) {
+        // The last barrier said that nobody reads the other stage any more, the next one says that it is filled.
+        if (step + 1 < steps) store(shared + (step + 1) % 2 * T::STAGE_BYTES);
+        if (step + 2 < steps) fetch();
+#pragma unroll
+        for (int i = 0; i < STEP_BYTES / MMA_BYTES; i++) {
+            Fragments<T> fragments;
+            fragments.template load<A, B>(shared + step % 2 * T::STAGE_BYTES, i);
+            fragments.multiply(sums.of);
+        }
+        __syncthreads();
+    }
+    return sums;
+}
+#endif
 
 #endif

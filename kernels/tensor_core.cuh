@@ -1,5 +1,8 @@
 // Tensor cores (sm_80 and newer), behind functions whose version for the stand-in GPU of tests/hostcuda does the same
 // arithmetic. A warp calls them together; g = lane / 4 and t = lane % 4 say who holds what.
+//
+// Turing (sm_75) multiplies half precision only, and makes an m16n8k16 of two m16n8k8, whose fragments are the two halves of
+// the larger one's along K.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -45,6 +48,7 @@ template <class T> void multiply_pairs(float (&c)[4], const unsigned (&a)[4], co
 __device__ inline void mma_f16(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
     hostcuda::multiply_pairs<__half>(c, a, b);
 }
+#if __CUDA_ARCH__ >= 800
 __device__ inline void mma_bf16(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
     hostcuda::multiply_pairs<__nv_bfloat16>(c, a, b);
 }
@@ -60,6 +64,7 @@ __device__ inline void mma_tf32(float (&c)[4], const unsigned (&a)[4], const uns
         },
         [=](const Exchange<Fragments>& lanes, int k, int column) { return number(lanes[column * 4 + k % 4].b[k / 4]); });
 }
+#endif
 __device__ inline unsigned to_tf32(float x) {
     // Round to the nearest, ties away from zero.
     return (__float_as_uint(x) + 0x1000u) & 0xffffe000u;
@@ -81,8 +86,9 @@ __device__ inline void load_matrices(unsigned (&out)[4], const void* row, bool t
     }
 }
 
-#elif __CUDA_ARCH__ >= 800
+#elif __CUDA_ARCH__ >= 750
 
+#if __CUDA_ARCH__ >= 800
 __device__ __forceinline__ void mma_f16(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
     asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
@@ -106,16 +112,27 @@ __device__ __forceinline__ unsigned to_tf32(float x) {
     asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
     return bits;
 }
+#else
+__device__ __forceinline__ void mma_f16(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+        asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, {%0,%1,%2,%3};"
+                     : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                     : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
+}
+#endif
 __device__ __forceinline__ void load_matrices(unsigned (&out)[4], const void* row, bool transposed = false) {
     const unsigned address = (unsigned)__cvta_generic_to_shared(row);
     if (transposed)
         asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                      : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
-                     : "r"(address));
+                     : "r"(address)
+                     : "memory");
     else
         asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
                      : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
-                     : "r"(address));
+                     : "r"(address)
+                     : "memory");
 }
 
 #endif

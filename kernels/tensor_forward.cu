@@ -15,7 +15,7 @@
 // 128x64, 64x64: not measured yet. (wgmma, which alone reaches an H200's full rate, is not used yet.)
 #include "tensor_convolution.cuh"
 
-#if defined(HOSTCUDA) || __CUDA_ARCH__ >= 800
+#ifdef HAS_TENSOR_CORES
 #include "convolution_forward.cuh"
 #endif
 

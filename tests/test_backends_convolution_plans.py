@@ -7,13 +7,19 @@ from darkpy.backends.cuda.convolution_plans import (
     EXACT_TILES,
     MOST_SHARES,
     OPERATIONS,
+    TILES,
     ConvolutionShape,
+    Limits,
     Plan,
     candidates,
     default_plan,
 )
 from darkpy.backends.precision import PRECISIONS
 from tests.backends import fresh, random, why_no_gpu
+
+H200 = Limits(132, 228 << 10, 1 << 10, 2048, 4)
+RTX4090 = Limits(128, 100 << 10, 1 << 10, 1536, 4)
+T4 = Limits(40, 64 << 10, 0, 1024, 2)
 
 LARGE = ConvolutionShape(64, 128, 52, 52, 256, 52, 52, ConvolutionGeometry(3, padding=1))
 SMALL = ConvolutionShape(1, 512, 13, 13, 1024, 13, 13, ConvolutionGeometry(3, padding=1))
@@ -35,19 +41,40 @@ def test_the_product_of_matrices_of_each_group():
 @precisions
 @operations
 @shapes
-def test_the_default_is_a_candidate_and_candidates_are_possible(operation, precision, shape):
-    found = candidates(operation, precision, shape, 132)
-    assert default_plan(operation, precision, shape, 132) in found
+@pytest.mark.parametrize("limits", [H200, RTX4090, T4])
+def test_the_default_is_a_candidate_and_candidates_are_possible(operation, precision, shape, limits):
+    found = candidates(operation, precision, shape, limits)
+    assert default_plan(operation, precision, shape, limits) in found
     assert len(found) == len(set(found))
     for plan in found:
         assert plan.splits >= 1
         assert plan.splits == 1 or plan.splits * shape.results(operation) * 4 <= MOST_SHARES
 
 
+@pytest.mark.parametrize(
+    "limits, precision, blocks",
+    [
+        (H200, "fp16", {"256x128": 1, "128x128": 2, "128x64": 3, "64x64": 4}),
+        (RTX4090, "fp16", {"256x128": 1, "128x128": 1, "128x64": 2, "64x64": 3}),
+        (T4, "fp16", {"256x128": 1, "128x128": 2, "128x64": 2, "64x64": 4}),
+        (Limits(9, 48 << 10, 0, 1024, 4), "fp16", {"128x64": 1, "64x64": 1}),
+        (H200, "fp32", {"128x128": 2, "128x64": 4, "128x32": 4, "64x64": 8}),
+        (T4, "fp32", {"128x128": 1, "128x64": 2, "128x32": 3, "64x64": 4}),
+    ],
+)
+def test_blocks_are_as_many_as_there_is_shared_memory_for(limits, precision, blocks):
+    found = {name: limits.applied(tile, precision) for name, tile in TILES["forward", precision].items()}
+    assert {name: tile.blocks for name, tile in found.items() if tile.blocks} == blocks
+    for name in blocks:
+        assert blocks[name] * (found[name].shared_bytes + limits.reserved) <= limits.shared
+        assert blocks[name] * found[name].threads <= limits.threads
+    assert {plan.kernel for plan in candidates("forward", precision, LARGE, limits)} == set(blocks)
+
+
 def test_large_maps_take_large_tiles_and_small_ones_occupy_the_device():
-    assert default_plan("forward", "fp32", LARGE, 132) == Plan("128x128")
-    assert default_plan("forward", "fp32", SMALL, 132).kernel == "64x64"
-    assert default_plan("backward_weights", "fp32", LARGE, 132).splits > 1
+    assert default_plan("forward", "fp32", LARGE, H200) == Plan("128x128")
+    assert default_plan("forward", "fp32", SMALL, H200).kernel == "64x64"
+    assert default_plan("backward_weights", "fp32", LARGE, H200).splits > 1
 
 
 @pytest.mark.cuda

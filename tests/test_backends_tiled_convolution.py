@@ -12,9 +12,11 @@ from darkpy.backends import create
 from darkpy.backends.base import ConvolutionGeometry
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.convolution_plans import OPERATIONS, TILES, TILES_FOR_ANY, ConvolutionShape, Plan
-from tests.backends import backend, random, why_no_gpu
+from tests.backends import ON_REAL_GPU, backend, random, why_no_gpu
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")]
+
+on_stand_in = pytest.mark.skipif(ON_REAL_GPU, reason="the stand-in can be an older GPU")
 
 PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
 
@@ -396,7 +398,7 @@ def test_depthwise(precision, filters, geometry):
 @pytest.mark.parametrize("precision", ["tf32", "fp16"])
 def test_gpus_without_such_tensor_cores_compute_in_float32(monkeypatch, precision):
     d, case = device(precision), "3x3"
-    monkeypatch.setattr(type(d.gpu), "has_tensor_cores", False)
+    monkeypatch.setattr(type(d.gpu), "has_tensor_cores", lambda gpu, precision: False)
     launched = []
     launch = d.launch
     monkeypatch.setattr(d, "launch", lambda file, *rest, **options: (launched.append(file), launch(file, *rest, **options)))
@@ -413,3 +415,46 @@ def test_gpus_without_such_tensor_cores_compute_in_float32(monkeypatch, precisio
     d.convolution_backward_input(on_grad, on_weights, on_x, geometry, accumulate=True)
     check(d, on_x, x + grad_x, precision, weights[:, 0].size)
     assert set(launched) == {"exact_forward", "exact_backward_weights", "exact_backward_input", "memory"}
+
+
+# Turing ----------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def turing_device(precision):
+    from darkpy.backends.cuda import CudaBackend
+
+    return CudaBackend(2, precision)
+
+
+@pytest.fixture
+def turing(monkeypatch):
+    """A third GPU, of compute capability 7.5, for the tests above to compute on."""
+    monkeypatch.setenv("HOSTCUDA_DEVICES", "3")
+    monkeypatch.setenv("HOSTCUDA_ARCH", "75")
+    monkeypatch.setattr(f"{__name__}.device", turing_device)
+    return turing_device("fp16")
+
+
+@on_stand_in
+@pytest.mark.parametrize("case", ["3x3 stride 2", "grouped", "a head", "nothing fits", "more than a tile", "many steps"])
+def test_half_precision_on_turing(turing, monkeypatch, case):
+    """With other tensor cores, and without asynchronous copies: two steps in shared memory, one in registers."""
+    assert turing.gpu.architecture == "sm_75"
+    launched = []
+    launch = turing.launch
+    monkeypatch.setattr(turing, "launch", lambda file, *rest, **options: (launched.append(file), launch(file, *rest, **options)))
+    test_the_default_plan("fp16", case)
+    assert {"tensor_forward", "tensor_backward_input", "tensor_backward_weights"} <= set(launched)
+    for splits in (1, 3):
+        test_every_tile_whole_and_in_parts(monkeypatch, "fp16", case, splits)
+
+
+@on_stand_in
+@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+def test_other_precisions_on_turing_compute_in_float32(turing, precision):
+    if precision == "bf16":
+        pytest.importorskip("ml_dtypes")
+    d = turing_device(precision)
+    assert d.convolution_precision(d.activation_dtype) == "fp32"
+    test_the_default_plan(precision, "3x3")

@@ -35,9 +35,9 @@ def test_a_picture_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_numbers_are_the_kernels() -> None:
     assert f"STEP_BYTES = {draw_kernels.STEP_BYTES};" in TENSOR
-    assert f"int STAGES_ = {draw_kernels.STAGES}>" in TENSOR
+    assert f"int STAGES = __CUDA_ARCH__ >= 800 ? {draw_kernels.STAGES} : 2;" in TENSOR
     tile = (draw_kernels.BLOCK_M, draw_kernels.BLOCK_N, draw_kernels.WARPS_M, draw_kernels.WARPS_N)
-    assert f"using Tile128x128 = Tile<{', '.join(map(str, tile))}>;" in TENSOR
+    assert f"using Tile128x128 = Tile<{', '.join(map(str, tile))}, STAGES>;" in TENSOR
     assert "row * STEP_BYTES + ((chunk ^ (row / 2 % 4)) << 4)" in TENSOR
     assert "((chunk ^ (IS_FLOAT ? row % 4 * 2 : row % 8)) << 4)" in TENSOR
 

@@ -99,6 +99,12 @@ def test_a_missing_barrier_shows(run, order):
     assert np.isnan(found).any()
 
 
+@pytest.mark.parametrize("order", [0, 1])
+def test_a_warp_does_not_wait_for_another(run, order):
+    found = run("reverse", X, NOTHING, 2, order=order)
+    assert np.isnan(found).sum() == 32
+
+
 def test_shared_memory_that_was_not_written_is_not_a_number(run):
     found = run("read_unwritten", NOTHING)
     assert found[0] == 1

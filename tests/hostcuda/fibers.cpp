@@ -167,31 +167,41 @@ std::vector<unsigned> turns(unsigned count, unsigned order, std::mt19937& random
     return result;
 }
 
-// Let warps go on whose lanes are all where they wait for each other.
-bool release_warps(unsigned threads) {
+// Let lanes of a warp go on that are all where they wait for each other.
+bool release_warp(unsigned first, unsigned threads) {
     bool released = false;
-    for (unsigned first = 0; first < threads; first += WARP) {
-        for (unsigned i = first; i < first + WARP && i < threads; i++) {
-            if (fibers[i].state != State::IN_WARP) continue;
-            unsigned mask = fibers[i].mask;
-            bool complete = true;
-            for (unsigned lane = 0; lane < WARP; lane++) {
-                if (!(mask >> lane & 1)) continue;
-                unsigned other = first + lane;
-                complete = complete && other < threads && fibers[other].state == State::IN_WARP &&
-                           fibers[other].mask == mask && fibers[other].exchanges == fibers[i].exchanges;
-            }
-            if (!complete) continue;
-            for (unsigned lane = 0; lane < WARP; lane++)
-                if (mask >> lane & 1) {
-                    running = &fibers[first + lane];
-                    if (running->bytes != fibers[i].bytes) fail("the lanes of a warp are at different operations");
-                    running->state = State::READY;
-                }
-            released = true;
+    for (unsigned i = first; i < first + WARP && i < threads; i++) {
+        if (fibers[i].state != State::IN_WARP) continue;
+        unsigned mask = fibers[i].mask;
+        bool complete = true;
+        for (unsigned lane = 0; lane < WARP; lane++) {
+            if (!(mask >> lane & 1)) continue;
+            unsigned other = first + lane;
+            complete = complete && other < threads && fibers[other].state == State::IN_WARP &&
+                       fibers[other].mask == mask && fibers[other].exchanges == fibers[i].exchanges;
         }
+        if (!complete) continue;
+        for (unsigned lane = 0; lane < WARP; lane++)
+            if (mask >> lane & 1) {
+                running = &fibers[first + lane];
+                if (running->bytes != fibers[i].bytes) fail("the lanes of a warp are at different operations");
+                running->state = State::READY;
+            }
+        released = true;
     }
     return released;
+}
+
+// All threads up to the next barrier, or their end. A warp goes as far as it can before the next begins; where the order is
+// shuffled, now this one, now that one goes on by one operation.
+void run_to_barrier(unsigned threads, unsigned order, std::mt19937& random) {
+    std::vector<unsigned> lanes = turns(WARP, order, random), warps_left = turns((threads + WARP - 1) / WARP, order, random);
+    while (!warps_left.empty()) {
+        unsigned place = order > 1 ? random() % warps_left.size() : 0, first = warps_left[place] * WARP;
+        for (unsigned lane : lanes)
+            if (first + lane < threads && fibers[first + lane].state == State::READY) resume(fibers[first + lane]);
+        if (!release_warp(first, threads)) warps_left.erase(warps_left.begin() + place);
+    }
 }
 
 // Let the block go on from a barrier; false if all threads are done. Anything else is an error.
@@ -225,12 +235,8 @@ void run_block(unsigned threads, unsigned order, std::mt19937& random) {
         fiber.exchanges = 0;
         fiber.copies.assign(1, {});
     }
-    std::vector<unsigned> sequence = turns(threads, order, random);
-    do {
-        for (unsigned i : sequence)
-            if (fibers[i].state == State::READY) resume(fibers[i]);
-        if (order > 1) sequence = turns(threads, order, random);
-    } while (release_warps(threads) || release_barrier(threads));
+    do run_to_barrier(threads, order, random);
+    while (release_barrier(threads));
 }
 
 // Take over the signals of a fault for the time of a launch.

@@ -1,8 +1,8 @@
 """Which kernel computes a convolution, and into how many parts its longest sum is divided.
 
 A :class:`Plan` names both. :func:`candidates` lists the plans there are kernels for, :func:`default_plan` takes one by
-arithmetic alone; a table of measured plans, ``backend.plans``, goes before it. Everything here is a function of shapes:
-no device is asked.
+arithmetic alone; a table of measured plans, ``backend.plans``, goes before it. Everything here is a function of shapes
+and of a GPU's limits: no device is asked.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Plan:
 class Tile(NamedTuple):
     """What a block makes: m x n results, with so many threads, from so many stages of its operands in shared memory.
 
-    blocks: how many a multiprocessor holds at once.
+    blocks: how many a multiprocessor holds at once: for how many it has registers, or :meth:`Limits.applied`.
     """
 
     m: int
@@ -46,6 +46,36 @@ class Tile(NamedTuple):
     blocks: int
     stages: int = 4
 
+    @property
+    def shared_bytes(self) -> int:
+        """Of shared memory of a block."""
+        return self.stages * STEP_BYTES * (self.m + self.n)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a GPU has, as far as plans depend on it.
+
+    shared, reserved: bytes of shared memory of a multiprocessor, and how many of them every block takes besides its
+    own. threads: of a multiprocessor. stages: that kernels on tensor cores have there, at most.
+    """
+
+    multiprocessors: int
+    shared: int
+    reserved: int
+    threads: int
+    stages: int
+
+    def applied(self, tile: Tile, precision: str) -> Tile:
+        """A tile as it is on this GPU; with 0 blocks where it cannot be launched."""
+        stages = tile.stages if precision == "fp32" else min(tile.stages, self.stages)
+        tile = tile._replace(stages=stages)
+        fitting = self.shared // (tile.shared_bytes + self.reserved)
+        return tile._replace(blocks=min(tile.blocks, fitting, self.threads // tile.threads))
+
+
+#: Bytes along K of a step: see kernels/convolution_operands.cuh.
+STEP_BYTES = 64
 
 #: The tiles of the exact kernels (kernels/exact_*.cu), the largest first.
 EXACT_TILES = {
@@ -133,40 +163,41 @@ class ConvolutionShape:
         return m * n * self.geometry.groups
 
 
-def candidates(operation: str, precision: str, shape: ConvolutionShape, multiprocessors: int) -> list[Plan]:
-    """Every plan that is worth measuring for a shape on a GPU of so many multiprocessors."""
+def candidates(operation: str, precision: str, shape: ConvolutionShape, limits: Limits) -> list[Plan]:
+    """Every plan that is worth measuring for a shape on a GPU."""
     found = []
-    for name, tile in tiles(operation, precision, shape).items():
-        most = _most_splits(operation, precision, shape, tile, multiprocessors)
+    for name, tile in tiles(operation, precision, shape, limits).items():
+        most = _most_splits(operation, precision, shape, tile, limits)
         found += [Plan(name, splits) for splits in sorted({1, *(-(-most // part) for part in (8, 4, 2, 1))})]
     return found
 
 
 @cache
-def default_plan(operation: str, precision: str, shape: ConvolutionShape, multiprocessors: int) -> Plan:
+def default_plan(operation: str, precision: str, shape: ConvolutionShape, limits: Limits) -> Plan:
     """The plan for a shape that nobody has measured: the one that should take the least time."""
-    plans = candidates(operation, precision, shape, multiprocessors)
-    return min(plans, key=lambda plan: _cost(operation, precision, shape, plan, multiprocessors))
+    plans = candidates(operation, precision, shape, limits)
+    return min(plans, key=lambda plan: _cost(operation, precision, shape, plan, limits))
 
 
-def tiles(operation: str, precision: str, shape: ConvolutionShape) -> dict[str, Tile]:
-    """The tiles there are kernels for, by name."""
-    found = TILES[operation, precision]
-    return found if shape.vectors else {name: found[name] for name in TILES_FOR_ANY if name in found}
+def tiles(operation: str, precision: str, shape: ConvolutionShape, limits: Limits) -> dict[str, Tile]:
+    """The tiles there are kernels for, by name, as they are on a GPU."""
+    found = {name: limits.applied(tile, precision) for name, tile in TILES[operation, precision].items()}
+    names = found if shape.vectors else TILES_FOR_ANY
+    return {name: found[name] for name in names if name in found and found[name].blocks}
 
 
-def _cost(operation: str, precision: str, shape: ConvolutionShape, plan: Plan, multiprocessors: int) -> float:
+def _cost(operation: str, precision: str, shape: ConvolutionShape, plan: Plan, limits: Limits) -> float:
     """Estimated time, in multiply-adds of one multiprocessor.
 
     Blocks run in waves, as many at once as multiprocessors hold. Operands arrive and are multiplied K / splits
     times, with a few steps more to begin and end; shares are written and read again.
     """
-    tile, traffic = tiles(operation, precision, shape)[plan.kernel], TRAFFIC[precision]
+    tile, traffic = tiles(operation, precision, shape, limits)[plan.kernel], TRAFFIC[precision]
     terms = shape.product(operation)[2] / _phases(operation, shape)
-    at_once = multiprocessors * tile.blocks
+    at_once = limits.multiprocessors * tile.blocks
     waves = -(-_blocks(operation, shape, tile) * plan.splits // at_once)
     block = (terms / plan.splits + 64) * (tile.m * tile.n + traffic * (tile.m + tile.n))
-    shares = 4 * traffic * plan.splits * shape.results(operation) / multiprocessors if plan.splits > 1 else 0
+    shares = 4 * traffic * plan.splits * shape.results(operation) / limits.multiprocessors if plan.splits > 1 else 0
     return waves * tile.blocks * block + shares
 
 
@@ -180,8 +211,8 @@ def _blocks(operation: str, shape: ConvolutionShape, tile: Tile) -> int:
     return -(-m // tile.m) * -(-n // tile.n) * shape.geometry.groups
 
 
-def _most_splits(operation: str, precision: str, shape: ConvolutionShape, tile: Tile, multiprocessors: int) -> int:
+def _most_splits(operation: str, precision: str, shape: ConvolutionShape, tile: Tile, limits: Limits) -> int:
     """Parts that occupy the device several times over, if their sums are long and their shares small enough."""
     _, _, terms = shape.product(operation)
-    wanted = MOST_WAVES * tile.blocks * multiprocessors // _blocks(operation, shape, tile)
+    wanted = MOST_WAVES * tile.blocks * limits.multiprocessors // _blocks(operation, shape, tile)
     return max(1, min(wanted, terms // FEWEST_TERMS, MOST_SHARES // (4 * shape.results(operation))))

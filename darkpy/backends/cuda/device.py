@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 from collections import deque
 from dataclasses import dataclass, field
@@ -21,21 +22,29 @@ TRACES = ("/dev/nvidiactl", "/proc/driver/nvidia", "/usr/lib/wsl/lib/libcuda.so.
 """Files that NVIDIA's driver leaves on Linux, below Windows (WSL) and on Windows."""
 
 
+TENSOR_CORES = {"fp16": 75, "bf16": 80, "tf32": 80}
+"""Compute capabilities from which on tensor cores multiply numbers of a precision."""
+
+
 @dataclass(eq=False)
 class Gpu:
     """A device that is open.
 
-    index: as in ``gpu:1``. architecture: as nvcc names it, ``sm_90a``. memory: bytes. context, stream, copies:
-    PyCUDA's; all work is done in the order of ``stream``, what the host brings meanwhile in that of ``copies``.
-    reads_pageable: whether it reads memory of the host that is not pinned by itself, some time, instead of what the
-    driver has copied of it. is_recorded: whether work is being recorded, and nothing may be freed.
+    index: as in ``gpu:1``. architecture: as nvcc names it, ``sm_90a``. capability: the same as a number, 90. memory:
+    bytes. shared_memory, threads: of a multiprocessor, in bytes and altogether. context, stream, copies: PyCUDA's; all
+    work is done in the order of ``stream``, what the host brings meanwhile in that of ``copies``. reads_pageable:
+    whether it reads memory of the host that is not pinned by itself, some time, instead of what the driver has copied
+    of it. is_recorded: whether work is being recorded, and nothing may be freed.
     """
 
     index: int
     name: str
     architecture: str
+    capability: int
     memory: int
     multiprocessors: int
+    shared_memory: int
+    threads: int
     driver_version: int
     context: Any
     stream: Any
@@ -50,10 +59,9 @@ class Gpu:
         """The newest CUDA version the installed driver runs, as ``12.4``."""
         return f"{self.driver_version // 1000}.{self.driver_version % 1000 // 10}"
 
-    @property
-    def has_tensor_cores(self) -> bool:
-        """Whether kernels/tensor_convolution.cuh can be used: with TF32, bfloat16 and asynchronous copies, sm_80."""
-        return int("".join(filter(str.isdigit, self.architecture))) >= 80
+    def has_tensor_cores(self, precision: str) -> bool:
+        """Whether it multiplies numbers of a precision on tensor cores by kernels/tensor_convolution.cuh."""
+        return self.capability >= TENSOR_CORES.get(precision, sys.maxsize)
 
     def release(self, thing: Any) -> None:
         """Give memory or an event back when :meth:`collect` is called: Python may let go of it in any thread."""
@@ -203,16 +211,20 @@ def open_gpu(index: int) -> Gpu:
     # PyCUDA ends the program if a context is still current then.
     atexit.register(context.pop)
     major, minor = device.compute_capability()
+    attributes = driver.device_attribute
     return Gpu(
         index=index,
         name=device.name(),
         # The newest instructions of a Hopper GPU are there for code compiled for it alone.
         architecture=f"sm_{major}{minor}{'a' if major == 9 else ''}",
+        capability=10 * major + minor,
         memory=device.total_memory(),
-        multiprocessors=device.get_attribute(driver.device_attribute.MULTIPROCESSOR_COUNT),
+        multiprocessors=device.get_attribute(attributes.MULTIPROCESSOR_COUNT),
+        shared_memory=device.get_attribute(attributes.MAX_SHARED_MEMORY_PER_MULTIPROCESSOR),
+        threads=device.get_attribute(attributes.MAX_THREADS_PER_MULTIPROCESSOR),
         driver_version=driver.get_driver_version(),
         context=context,
         stream=driver.Stream(),
         copies=driver.Stream(),
-        reads_pageable=bool(device.get_attribute(driver.device_attribute.PAGEABLE_MEMORY_ACCESS)),
+        reads_pageable=bool(device.get_attribute(attributes.PAGEABLE_MEMORY_ACCESS)),
     )

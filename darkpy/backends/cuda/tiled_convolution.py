@@ -17,7 +17,7 @@ from darkpy.backends.base import ConvolutionGeometry
 from darkpy.backends.cuda.activations import KINDS
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.batchnorm import BatchNormOperations
-from darkpy.backends.cuda.convolution_plans import TILES, ConvolutionShape, Plan, Tile, default_plan
+from darkpy.backends.cuda.convolution_plans import TILES, ConvolutionShape, Limits, Plan, Tile, default_plan
 from darkpy.backends.cuda.memory import THREADS, workspace_bytes
 
 #: The precision of convolutions of arrays of a type, by NumPy's name, where it is not float32.
@@ -25,6 +25,9 @@ PRECISION_OF = {"float16": "fp16", "bfloat16": "bf16"}
 
 #: Those whose kernels read the weights themselves.
 FLOAT_WEIGHTS = ("fp32", "tf32")
+
+#: Shared memory that every block takes besides its own, from sm_80 on.
+RESERVED_BYTES = 1 << 10
 
 #: Elements of 16-byte copies begin at multiples of this many bytes.
 VECTOR_BYTES = 16
@@ -38,24 +41,28 @@ class TiledConvolutionOperations(BatchNormOperations):
 
     Attributes:
         plans: measured plans, by operation, precision and shape; they go before the default.
+        limits: what plans depend on of the GPU.
     """
 
     def __init__(self, index: int = 0, precision: str = "fp32") -> None:
         super().__init__(index, precision)
         self.plans: dict[tuple[str, str, ConvolutionShape], Plan] = {}
+        gpu, is_new = self.gpu, self.gpu.capability >= 80
+        self.limits = Limits(
+            gpu.multiprocessors, gpu.shared_memory, RESERVED_BYTES if is_new else 0, gpu.threads, 4 if is_new else 2
+        )
         #: The vector of all parameters, and the same numbers in 16 bits.
         self._copied: tuple[DeviceArray, DeviceArray] | None = None
 
     def plan(self, operation: str, precision: str, shape: ConvolutionShape) -> Plan:
         """How an operation is computed: as measured, else as :func:`default_plan` says."""
         found = self.plans.get((operation, precision, shape))
-        return found or default_plan(operation, precision, shape, self.gpu.multiprocessors)
+        return found or default_plan(operation, precision, shape, self.limits)
 
     def convolution_precision(self, dtype: Any) -> str:
-        """How convolutions of arrays of a type are computed; on GPUs before sm_80 always in float32."""
-        if not self.gpu.has_tensor_cores:
-            return "fp32"
-        return PRECISION_OF.get(dtype.name) or ("tf32" if self.precision == "tf32" else "fp32")
+        """How convolutions of arrays of a type are computed; in float32 where the GPU has no tensor cores for them."""
+        precision = PRECISION_OF.get(dtype.name) or ("tf32" if self.precision == "tf32" else "fp32")
+        return precision if self.gpu.has_tensor_cores(precision) else "fp32"
 
     def own_memory(self, input_values: int, parameters: int) -> int:
         """See :meth:`Backend.own_memory`: the copy of the parameters too."""
@@ -216,7 +223,7 @@ class TiledConvolutionOperations(BatchNormOperations):
         *arguments: Any,
     ) -> None:  # fmt: skip
         """A block for each tile, group, split and phase of the strides (of which the input gradient has several)."""
-        tile = _tile(operation, precision, plan)
+        tile = self.limits.applied(_tile(operation, precision, plan), precision)
         m, n, _ = shape.product(operation)
         if phases > 1:  # of the first phase, which has the most pixels
             g = shape.geometry
@@ -226,7 +233,7 @@ class TiledConvolutionOperations(BatchNormOperations):
         suffix = "" if vectors & (FIRST | SECOND) == FIRST | SECOND else "_any"
         self.launch(
             f"{family}_{operation}", f"{operation}_{plan.kernel}{suffix}", grid, tile.threads, *arguments,
-            shared=_shared_bytes(tile),
+            shared=tile.shared_bytes,
         )  # fmt: skip
 
 
@@ -237,11 +244,6 @@ def _given(*arrays: DeviceArray | None) -> list[DeviceArray]:
 def _shares(shape: ConvolutionShape, operation: str, plan: Plan) -> int:
     """Floats that the splits write."""
     return plan.splits * shape.results(operation) if plan.splits > 1 else 0
-
-
-def _shared_bytes(tile: Tile) -> int:
-    """Of the stages: see kernels/convolution_tiles.cuh."""
-    return tile.stages * 64 * (tile.m + tile.n)
 
 
 def _tile(operation: str, precision: str, plan: Plan) -> Tile:

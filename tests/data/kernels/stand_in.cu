@@ -35,7 +35,8 @@ extern "C" __global__ void rounding(const float* x, const float* y, const float*
 extern "C" __global__ void reverse(const float* x, float* out, int with_barrier) {
     __shared__ float values[64];
     values[threadIdx.x] = x[threadIdx.x];
-    if (with_barrier) __syncthreads();
+    if (with_barrier == 1) __syncthreads();
+    if (with_barrier == 2) __syncwarp();
     out[threadIdx.x] = values[63 - threadIdx.x];
 }
 

@@ -140,6 +140,8 @@ inline unsigned atomicInc(unsigned* address, unsigned limit) {
     return old;
 }
 
+inline void __trap() { hostcuda::runtime->fail("a trap"); }
+
 // --- waiting for each other
 
 inline void __syncthreads() { hostcuda::runtime->barrier(0); }
