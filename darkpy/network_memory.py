@@ -61,7 +61,7 @@ class NetworkMemory:
             arena=place(lifetimes),
             separate=sum(lifetime.nbytes for lifetime in lifetimes),
             workspace=self._workspace(batch),
-            backend=self.backend.own_memory(input_values, trained),
+            backend=self.backend.own_memory(input_values, trained, 0 if self.training else batch),
         )
 
     def _check_types(self) -> None:

@@ -38,6 +38,29 @@ def test_bit_for_bit_as_on_the_host(monkeypatch, letter_box, channels):
         frames = frames[::-1]
 
 
+def test_berths_are_no_larger_than_planned(monkeypatch):
+    """Unless a picture alone is: it is fetched by itself."""
+    monkeypatch.setattr(pictures, "PICTURE_BYTES", 1000)
+    monkeypatch.setattr(pictures, "MOST_BYTES", 3500)
+    frame = (0, 0, 8, 8)
+    small, middle, large = (np.zeros((1, nbytes // 3, 3), np.uint8) for nbytes in (600, 1050, 3600))
+
+    def largest(given):
+        device = create("cuda")
+        device.fitted_pictures(given, [frame] * len(given), 8, 8)
+        return max(berth.memory.nbytes for berth in device._berths)
+
+    def planned(count):
+        device = create("cuda")
+        return (device.own_memory(8 * 8 * 3 * count, 0, count) - device.own_memory(0, 0)) // 2
+
+    assert [planned(count) for count in (1, 2, 3, 4, 5)] == [1000, 2000, 3000, 3500, 5 * 8 * 8 * 3 * 4]
+    assert largest([small] * 3) == 1800 <= planned(3)
+    assert largest([middle] * 3) == 2100 <= planned(3)
+    assert largest([small] * 8) == 3000 <= planned(8)
+    assert largest([small, large]) == 3600 > planned(2)
+
+
 def test_a_network_looks_at_them(tmp_path):
     """Without fetching anything; what it sees, and finds, is what it is given."""
     path = tmp_path / "net.cfg"

@@ -120,8 +120,11 @@ class MemoryContract(ABC):
         """Host memory, flat uint8, from which pictures come to the device fastest."""
         return np.empty(nbytes, np.uint8)
 
-    def own_memory(self, input_values: int, parameters: int) -> int:
-        """Bytes of the device's memory that the backend takes for itself, for inputs of so many numbers."""
+    def own_memory(self, input_values: int, parameters: int, pictures: int = 0) -> int:
+        """Bytes of the device's memory that the backend takes for itself, for inputs of so many numbers.
+
+        pictures: how many of any size may be given to :meth:`fitted_pictures` at a time.
+        """
         return 0
 
     def use_parameters(self, values: Array) -> None:

@@ -202,9 +202,9 @@ class MemoryOperations(Backend):
         if target is not out:
             self.move(target, out)
 
-    def own_memory(self, input_values: int, parameters: int) -> int:
-        """See :meth:`Backend.own_memory`: pictures on their way, and sums before they are added up."""
-        return 4 * (2 * input_values + MOST_PARTIALS)
+    def own_memory(self, input_values: int, parameters: int, pictures: int = 0) -> int:
+        """See :meth:`Backend.own_memory`: sums before they are added up."""
+        return 4 * MOST_PARTIALS
 
     def fill(self, array: DeviceArray, value: float) -> None:
         """See :meth:`Backend.fill`."""

@@ -17,8 +17,9 @@ from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.device import PinnedBlock
 from darkpy.backends.cuda.memory import THREADS, MemoryOperations, in_order_as
 
-#: Of pictures of any size so many are fetched at a time, or one that is larger.
-MOST_BYTES = 64 << 20
+#: Bytes of a picture of any size that are reckoned with, those of 1920 x 1080. As many as these pictures have, but no
+#: more than MOST_BYTES, are fetched at a time; or one picture that is larger.
+PICTURE_BYTES, MOST_BYTES = 1920 * 1080 * 3, 16 << 20
 
 
 class Berth:
@@ -41,6 +42,11 @@ class PictureOperations(MemoryOperations):
     def _berths(self) -> list[Berth]:
         return [Berth(self), Berth(self)]
 
+    def own_memory(self, input_values: int, parameters: int, pictures: int = 0) -> int:
+        """See :meth:`Backend.own_memory`: the berths too, unless a picture is larger than is reckoned with."""
+        berth = max(4 * input_values, _berth_bytes(pictures))
+        return super().own_memory(input_values, parameters, pictures) + 2 * berth
+
     def pictures(self, x: np.ndarray) -> DeviceArray:
         """See :meth:`Backend.pictures`."""
         out = self._input(x.shape)
@@ -58,12 +64,12 @@ class PictureOperations(MemoryOperations):
         self, images: Sequence[np.ndarray], frames: Sequence[tuple[int, int, int, int]], height: int, width: int
     ) -> DeviceArray:
         """See :meth:`Backend.fitted_pictures`: the bytes are fetched as they are, and resized on the device."""
-        channels = images[0].shape[2]
+        channels, most = images[0].shape[2], _berth_bytes(len(images))
         out = self._input((len(images), channels, height, width))
         first = 0
         while first < len(images):
             last, nbytes = first + 1, images[first].nbytes
-            while last < len(images) and nbytes + images[last].nbytes <= MOST_BYTES:
+            while last < len(images) and nbytes + images[last].nbytes <= most:
                 nbytes += images[last].nbytes
                 last += 1
             self._fit(images[first:last], frames[first:last], out[first:last])
@@ -121,6 +127,11 @@ class PictureOperations(MemoryOperations):
     def picture_memory(self, nbytes: int) -> np.ndarray:
         """See :meth:`Backend.picture_memory`: pinned."""
         return self.pinned((nbytes,), np.uint8)
+
+
+def _berth_bytes(pictures: int) -> int:
+    """Of pictures of any size as many bytes are fetched at a time."""
+    return min(pictures * PICTURE_BYTES, MOST_BYTES)
 
 
 def _as_it_lies(x: np.ndarray) -> np.ndarray:

@@ -64,10 +64,10 @@ class TiledConvolutionOperations(BatchNormOperations):
         precision = PRECISION_OF.get(dtype.name) or ("tf32" if self.precision == "tf32" else "fp32")
         return precision if self.gpu.has_tensor_cores(precision) else "fp32"
 
-    def own_memory(self, input_values: int, parameters: int) -> int:
+    def own_memory(self, input_values: int, parameters: int, pictures: int = 0) -> int:
         """See :meth:`Backend.own_memory`: the copy of the parameters too."""
         copy = self.activation_dtype.itemsize * parameters if self._copies_parameters else 0
-        return super().own_memory(input_values, parameters) + copy
+        return super().own_memory(input_values, parameters, pictures) + copy
 
     def use_parameters(self, values: DeviceArray) -> None:
         """See :meth:`Backend.use_parameters`."""

@@ -105,7 +105,7 @@ class HostBackend(Backend):
         """See :meth:`Backend.running`."""
         return self.host.running()
 
-    def own_memory(self, input_values: int, parameters: int) -> int:
+    def own_memory(self, input_values: int, parameters: int, pictures: int = 0) -> int:
         """See :meth:`Backend.own_memory`: float32 copies of what an operation takes, as far as that can be told."""
         return 0 if self.precision == "fp32" else 4 * (4 * input_values + parameters)
 
