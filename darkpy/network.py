@@ -77,7 +77,7 @@ class Network(NetworkMemory):
         self.freeze = freeze
         self.seen = 0
         self.rate_scale = 1.0
-        self._plan_only = plan_only
+        self.plan_only = plan_only
         if batch is not None:
             self._set_batch(batch)
         if training:
@@ -105,7 +105,7 @@ class Network(NetworkMemory):
         self.parameters.initialize(self.seed)
         size = len(self.parameters.values)
         self.optimizer = create_optimizer(self.options, self.backend, size) if self.training else None
-        self._prepare(self.batch)
+        self.prepare(self.batch)
 
     @classmethod
     def from_cfg(
@@ -207,8 +207,8 @@ class Network(NetworkMemory):
                 layer.infer_shape()
             raise ConfigError(problems=problems)
         self._bound = None
-        if not self._plan_only:
-            self._prepare(self.batch)
+        if not self.plan_only:
+            self.prepare(self.batch)
 
     def _set_batch(self, batch: int) -> None:
         if batch < 1:
@@ -306,7 +306,7 @@ class Network(NetworkMemory):
     def _take(self, x: Any) -> None:
         """What a forward pass needs: its input, arrays for its size, and what time it is."""
         self._input = x
-        self._prepare(len(x))
+        self.prepare(len(x))
         self._has_loss = False
         self.graph.seen = self.seen
         last = self.options.max_batches

@@ -42,7 +42,7 @@ class NetworkMemory:
 
         Computed without allocating anything.
         """
-        batch = self.batch if batch is None else batch * self.graph.time_steps
+        batch = self.pictures_of(batch)
         lifetimes = list(self._lifetimes(batch, self._share(batch)).values())
         if self._bound is not None:
             self._share(self._bound[0])
@@ -63,6 +63,10 @@ class NetworkMemory:
             workspace=self._workspace(batch),
             backend=self.backend.own_memory(input_values, trained, 0 if self.training else batch),
         )
+
+    def pictures_of(self, batch: int | None) -> int:
+        """Pictures in a (mini-)batch, of sequences when trained with ``time_steps``; None: the network's own."""
+        return self.batch if batch is None else batch * self.graph.time_steps
 
     def _check_types(self) -> None:
         """Raise ConfigError for a layer that would take the float32 output of a head among arrays of 16 bits."""
@@ -161,7 +165,7 @@ class NetworkMemory:
     def _workspace(self, batch: int) -> int:
         return max((layer.workspace(batch, self.training) for layer in self.layers), default=0)
 
-    def _prepare(self, batch: int) -> None:
+    def prepare(self, batch: int) -> None:
         """Plan for a batch and give every layer its arrays; nothing is done if that is already so."""
         key = (batch, self.graph.input_shape)
         if self._bound == key:
@@ -214,7 +218,7 @@ class NetworkMemory:
     def rebind(self) -> None:
         """Give all layers their arrays once more, whatever they have been given since."""
         batch, self._bound = self.batch if self._bound is None else self._bound[0], None
-        self._prepare(batch)
+        self.prepare(batch)
 
     def reset_state(self) -> None:
         """Let recurrent layers forget what they have seen; a new batch or input size does so too."""

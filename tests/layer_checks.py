@@ -120,7 +120,7 @@ def check_shapes(text: str, shape: Shape = (3, 6, 5)) -> None:
     """Every output has the declared shape and is written in full; so it is after a change of the batch."""
     built = network(text, shape, training=False, keep_outputs=True)
     for batch in (2, 3):
-        built._prepare(batch)
+        built.prepare(batch)
         spoil(built)
         built.forward(pictures(built, batch))
         for layer in built.layers:

@@ -15,6 +15,7 @@ import pytest
 from darkpy.config.cfg import read_cfg
 from darkpy.network import Network
 from darkpy.rehearsal import scratch_memory
+from darkpy.training.preparation import with_subdivisions
 from tests import hostcuda, layer_checks
 from tests.backends import ON_REAL_GPU, why_no_gpu
 from tests.test_backends_cuda_graphs import looked_at
@@ -80,6 +81,21 @@ class TestOnTheGpu:
             with counted(network.backend) as taken:
                 network.train_batch(x, many)
         assert 0 <= found - max(taken) < CONSTANTS
+
+    @pytest.mark.parametrize("precision", ["fp32", "fp16"])
+    def test_it_is_known_for_any_batch_without_arrays(self, tmp_path: Path, precision: str) -> None:
+        config = read_cfg(write_cfg(tmp_path))
+        make = partial(Network, training=True, keep_gradients=False, device="cuda", precision=precision)
+        plans, runs = make(config, plan_only=True), make(config)
+        runs.backend.gpu.collect()  # type: ignore[attr-defined]  # what was let go of before
+        free = runs.backend.free_memory()
+        found = [scratch_memory(plans, batch) for batch in (1, 2, 4)]
+        assert [scratch_memory(runs, batch) for batch in (1, 2, 4)] == found
+        assert runs.backend.free_memory() == free
+        assert 0 < found[0] < found[1] < found[2]
+        assert [scratch_memory(make(with_subdivisions(config, 4 // batch))) for batch in (1, 2, 4)] == found
+        assert runs.batch == 2
+        assert np.isfinite(runs.train_batch(*batch(1)))
 
     def test_the_network_is_as_before(self, tmp_path: Path) -> None:
         networks = [Network(read_cfg(write_cfg(tmp_path)), training=True, device="cuda") for _ in range(2)]

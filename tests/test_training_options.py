@@ -318,6 +318,15 @@ def test_the_fewest_subdivisions_that_fit(network: Network) -> None:
     assert fewest_subdivisions(network, options, 1000) is None
 
 
+def test_what_passes_take_for_a_moment_has_to_fit_too(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = replace(network.options, batch=12, subdivisions=6)
+    most = network.memory_plan(4).total
+    monkeypatch.setattr("darkpy.training.memory.scratch_memory", lambda network, batch: 1000 * batch)
+    assert fewest_subdivisions(network, options, most + 4000) == 3
+    assert fewest_subdivisions(network, options, most + 3999) == 4
+    assert fewest_subdivisions(network, options, most + 4009, beside=10) == 4
+
+
 @pytest.mark.parametrize("pictures, subdivisions", [(4, 1), (2, 2), (1, 4)])
 def test_auto_subdivisions(job: Path, pictures: int, subdivisions: int, monkeypatch: pytest.MonkeyPatch) -> None:
     write_cfg(job, random=1)

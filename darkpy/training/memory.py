@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from darkpy.errors import OutOfMemory
+from darkpy.rehearsal import scratch_memory
 from darkpy.text import quantity
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def check_memory(network: Network, options: NetOptions, available: int | None, *
 
     The error names the fewest subdivisions, that is the largest mini-batch, that would fit.
     """
-    needed = network.memory_plan(options.batch // options.subdivisions).total + beside
+    needed = needed_memory(network, options.batch // options.subdivisions) + beside
     if available is None or needed <= available:
         return needed
     net = network.config.net
@@ -82,9 +83,9 @@ def _advice(network: Network, options: NetOptions, available: int, beside: int) 
     """The fewest subdivisions that fit, or that none do."""
     subdivisions = fewest_subdivisions(network, options, available, beside=beside)
     if subdivisions is not None:
-        needed = network.memory_plan(options.batch // subdivisions).total + beside
+        needed = needed_memory(network, options.batch // subdivisions) + beside
         return f"subdivisions={subdivisions} would fit, with {quantity(needed, 'B')}"
-    needed = network.memory_plan(1).total + beside
+    needed = needed_memory(network, 1) + beside
     return f"even one picture at a time needs {quantity(needed, 'B')}; make width and height smaller"
 
 
@@ -92,6 +93,15 @@ def fewest_subdivisions(network: Network, options: NetOptions, available: int, *
     """The smallest number of subdivisions, that is the largest mini-batch, that fits; None if none does."""
     for subdivisions in range(1, options.batch + 1):
         mini_batch, rest = divmod(options.batch, subdivisions)
-        if not rest and network.memory_plan(mini_batch).total + beside <= available:
+        if not rest and needed_memory(network, mini_batch, available - beside) + beside <= available:
             return subdivisions
     return None
+
+
+def needed_memory(network: Network, batch: int, enough: int | None = None) -> int:
+    """Bytes that a network needs for a (mini-)batch: its arrays, and on a device what its passes take beside them.
+
+    A number beyond ``enough`` is not worked out to the end.
+    """
+    planned = network.memory_plan(batch).total
+    return planned if enough is not None and planned > enough else planned + scratch_memory(network, batch)

@@ -158,7 +158,7 @@ def prepare(
             config, batch=kind.evaluation_batch, device=settings.device, precision=settings.precision
         )
         measured.names = val_set.names
-    beside = _memory_beside(network, measured) + sum(scratch_memory(built) for built in (network, measured) if built)
+    beside = _memory_beside(network, measured)
     memory = check_memory(network, net_options(config), free, beside=beside)
     _load_weights(network, settings, notes)
     notes += [str(warning) for warning in network.warnings]
@@ -329,7 +329,8 @@ def _memory_beside(network: Network, measured: Network | None) -> int:
     pictures = 0 if _has_own_memory(network) else options.batch
     batch = FLOAT_BYTES * pictures * network.channels * network.height * network.width
     average = network.memory_plan().gradients if ema.has_effect(options.ema_alpha, options.max_batches) else 0
-    return BATCHES_AHEAD * batch + (measured.memory_plan().total if measured else 0) + 2 * average
+    evaluation = measured.memory_plan().total + scratch_memory(measured) if measured else 0
+    return BATCHES_AHEAD * batch + evaluation + 2 * average
 
 
 def _free_memory(device: str) -> int | None:
