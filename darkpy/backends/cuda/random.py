@@ -29,9 +29,9 @@ class RandomOperations(MemoryOperations):
 
     def set_progress(self, progress: float) -> None:
         """See :meth:`Backend.set_progress`; the device is told once it has asked."""
-        super().set_progress(progress)
-        if self._shows_progress:
+        if self._shows_progress and progress != self.progress:
             self._set(self._progress, progress)
+        super().set_progress(progress)
 
     def _set(self, memory: DeviceArray, number: float) -> None:
         """Let a number of 8 bytes on the device be this one, in the order of the stream."""
