@@ -186,9 +186,8 @@ def inject_random_numbers(case: Case, network: Network, prefix: str) -> None:
             layer.draw = partial(draw_as_recorded, layer, case.arrays[key])
 
 
-def draw_as_recorded(layer: Any, drawn: np.ndarray, mask: Any) -> list[float]:
-    layer.backend.copy(drawn.reshape(mask.shape), mask)
-    return [layer.options.probability]
+def draw_as_recorded(layer: Any, drawn: np.ndarray) -> None:
+    layer.backend.copy(drawn.reshape(layer.mask.shape), layer.mask)
 
 
 def compare_parameter_gradients(case: Case, network: Network, comparison: Comparison) -> None:
