@@ -20,10 +20,11 @@ dev-cuda: $(READY)
 	$(BIN)/python -m tests.hostcuda
 
 # Tests of the GPU's backend on a GPU, those of its kernels under NVIDIA's checker too. GPU_PYTHON=python3 takes an
-# environment that has everything already, TESTS=... and CHECKED=... fewer tests.
+# environment that has everything already, TESTS=... and CHECKED=... fewer tests, TOOLS= no checker.
 GPU_PYTHON ?= $(BIN)/python
 CHECKED ?= $(filter-out %_cuda.py %_numba.py %_plans.py,$(wildcard tests/test_backends_*.py))
 CUDA_FOLDERS := $(CUDA_HOME) $(CUDA_PATH) /usr/local/cuda
+TOOLS ?= memcheck racecheck synccheck
 SANITIZER ?= $(firstword $(shell command -v compute-sanitizer 2>/dev/null) \
 	$(wildcard $(CUDA_FOLDERS:%=%/bin/compute-sanitizer) $(CUDA_FOLDERS:%=%/compute-sanitizer/compute-sanitizer)))
 
@@ -32,9 +33,9 @@ test-gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(READY))
 	$(GPU_PYTHON) -m darkpy gpu info
 	$(GPU_PYTHON) -m darkpy gpu compile
 	DARKPY_TEST_GPU=1 $(GPU_PYTHON) -m pytest -m cuda $(TESTS)
-	@test -n "$(SANITIZER)" || { echo "compute-sanitizer is not found: set CUDA_HOME to the CUDA toolkit's folder"; exit 1; }
-	for tool in memcheck racecheck synccheck; do DARKPY_TEST_GPU=1 DARKPY_CUDA_POOL=0 \
-		$(SANITIZER) --tool $$tool --target-processes application-only --error-exitcode 1 \
+	@test -z "$(strip $(TOOLS))" -o -n "$(SANITIZER)" || { echo "compute-sanitizer is not found: set CUDA_HOME to the CUDA toolkit's folder"; exit 1; }
+	for tool in $(TOOLS); do DARKPY_TEST_GPU=1 DARKPY_CUDA_POOL=0 \
+		$(SANITIZER) --tool $$tool $$(test $$tool = memcheck && echo --report-api-errors no) --target-processes application-only --error-exitcode 1 \
 		$(GPU_PYTHON) -m pytest -m cuda $(CHECKED) || exit 1; done
 
 check: $(READY)

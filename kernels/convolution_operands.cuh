@@ -114,7 +114,7 @@ template <class S> struct InRegisters {
         chunks[i] = make_uint4(0, 0, 0, 0);
         if (exists) chunks[i] = *reinterpret_cast<const uint4*>(from);
     }
-    __device__ __forceinline__ void keep(int i, const Chunk& chunk) { chunks[i] = *reinterpret_cast<const uint4*>(&chunk); }
+    __device__ __forceinline__ void keep(int i, const Chunk& chunk) { memcpy(&chunks[i], &chunk, sizeof chunk); }
     __device__ __forceinline__ void store(char* tile) const {
 #pragma unroll
         for (int i = 0; i < S::COUNT; i++) *reinterpret_cast<uint4*>(tile + S::own_place(i)) = chunks[i];

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -339,6 +340,28 @@ def test_the_stand_in_refuses_what_a_driver_refuses(forbidden: str, monkeypatch:
     with pytest.raises(NotRepeatable, match="previous error during capture"):
         capture.end()
     assert not np.asarray(array).any()
+
+
+def test_an_old_driver_launches_one_by_one(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    from darkpy.backends.cuda import capture
+
+    device: Any = fresh("cuda")._device
+    out = device.zeros((3,))
+
+    def work() -> None:
+        device.fill(out, 2.0)
+
+    library = capture._library()
+    fewer = {name: getattr(library, name) for name in ("cuStreamBeginCapture_v2", "cuStreamEndCapture", "cuGraphDestroy")}
+    monkeypatch.setattr(capture, "_library", lambda: SimpleNamespace(**fewer))
+    with caplog.at_level(logging.DEBUG, "darkpy"):
+        for _ in range(3):
+            device.repeated("old", work)
+            assert (np.asarray(out) == 2).all()
+            device.fill(out, 1.0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "old is launched one by one: the driver has no cuGraphInstantiateWithFlags"
+    ]
 
 
 @on_stand_in

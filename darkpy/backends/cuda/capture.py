@@ -26,7 +26,10 @@ def _library() -> Any:
 
 
 def _call(name: str, *arguments: Any) -> None:
-    code = getattr(_library(), name)(*arguments)
+    function = getattr(_library(), name, None)
+    if function is None:  # before CUDA 11.4
+        raise NotRepeatable(f"the driver has no {name}")
+    code = function(*arguments)
     if code:
         text = ctypes.c_char_p()
         _library().cuGetErrorString(code, ctypes.byref(text))
