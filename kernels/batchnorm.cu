@@ -2,8 +2,8 @@
 //
 // Arrays are rows (positions of pictures) of channels, `stride` apart. Sums go in two levels: a block adds up a stretch
 // of rows for 32 channels, its 8 rows of threads taking every eighth row; a second kernel adds the blocks' shares in
-// double precision. Forward in training 12 bytes per element (the sums read, normalising reads and writes), backward 20
-// to 28; some 10 flops: memory bound. Not measured yet.
+// double precision. Forward in training 12 bytes per element (the sums read, normalising reads and writes; 8 where the
+// convolution before has added up the sums), backward 20 to 28; some 10 flops: memory bound. Not measured yet.
 //
 // Variance: each thread subtracts the first value of its stretch before it squares, so that little cancels, and shares
 // are joined by Chan's formula.
@@ -61,25 +61,26 @@ statistics_of_stretches(const element* x, long long stride, long long rows, int 
     }
 }
 
-// partials (stretches, 2, channels) of all rows, of which each but the last has `length`.
-__device__ __forceinline__ Moments<double> moments_of(const float* partials, int stretch, long long length, long long rows,
-                                                      int channels, int c) {
+// partials (stretches, 2, channels) of all rows, of which each but the last has `length`, or counts[stretch] if that is given.
+__device__ __forceinline__ Moments<double> moments_of(const float* partials, const float* counts, int stretch,
+                                                      long long length, long long rows, int channels, int c) {
     const long long first = stretch * length, last = first + length < rows ? first + length : rows;
-    if (last <= first) return {0, 0, 0};
-    return {(double)(last - first), partials[2ll * stretch * channels + c], partials[(2ll * stretch + 1) * channels + c]};
+    const double count = counts ? counts[stretch] : last - first;
+    if (count <= 0) return {0, 0, 0};
+    return {count, partials[2ll * stretch * channels + c], partials[(2ll * stretch + 1) * channels + c]};
 }
 
-// Many statistics to few: joined (blocks y, 2, channels) from partials of stretches of `length` rows each, of which a block
-// takes `each` for 32 channels.
+// Many statistics to few: joined (blocks y, 2, channels) and joined_counts (blocks y), if there are counts, from partials of
+// stretches, of which a block takes `each` for 32 channels.
 extern "C" __global__ void __launch_bounds__(256)
-join_stretches(const float* partials, int stretches, int each, long long length, long long rows, int channels,
-               float* joined) {
+join_stretches(const float* partials, const float* counts, int stretches, int each, long long length, long long rows,
+               int channels, float* joined, float* joined_counts) {
     __shared__ Moments<double> shared[DOWN][ACROSS];
     const int c = blockIdx.x * ACROSS + threadIdx.x, first = blockIdx.y * each;
     Moments<double> all = {0, 0, 0};
     if (c < channels)
         for (int i = first + threadIdx.y; i < first + each && i < stretches; i += DOWN)
-            all = join(all, moments_of(partials, i, length, rows, channels, c));
+            all = join(all, moments_of(partials, counts, i, length, rows, channels, c));
     shared[threadIdx.y][threadIdx.x] = all;
     __syncthreads();
     if (threadIdx.y || c >= channels) return;
@@ -87,16 +88,17 @@ join_stretches(const float* partials, int stretches, int each, long long length,
     float* mine = joined + 2ll * blockIdx.y * channels + c;
     mine[0] = (float)all.mean;
     mine[channels] = (float)all.squares;
+    if (counts && c == 0) joined_counts[blockIdx.y] = (float)all.count;
 }
 
-// Mean and variance of every channel from those of stretches of `length` rows each, and the rolling statistics.
+// Mean and variance of every channel from those of stretches, and the rolling statistics.
 extern "C" __global__ void __launch_bounds__(128)
-join_statistics(const float* partials, int stretches, long long length, long long rows, int channels, float* mean,
+join_statistics(const float* partials, const float* counts, int stretches, long long length, long long rows, int channels, float* mean,
                 float* variance, float* rolling_mean, float* rolling_variance, float momentum) {
     const int c = blockIdx.x * blockDim.x + threadIdx.x;
     if (c >= channels) return;
     Moments<double> all = {0, 0, 0};
-    for (int i = 0; i < stretches; i++) all = join(all, moments_of(partials, i, length, rows, channels, c));
+    for (int i = 0; i < stretches; i++) all = join(all, moments_of(partials, counts, i, length, rows, channels, c));
     const float new_mean = (float)all.mean, new_variance = (float)(all.count > 1 ? all.squares / (all.count - 1) : 0);
     mean[c] = new_mean;
     variance[c] = new_variance;

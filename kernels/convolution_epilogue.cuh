@@ -5,6 +5,7 @@
 #include "activations.cuh"
 #include "elementwise.cuh"
 #include "moments.cuh"
+#include "reduce.cuh"
 
 // What is done, for all filters.
 struct Epilogue {
@@ -77,3 +78,14 @@ template <int WIDTH> struct Statistics {
         }
     }
 };
+
+// Of a warp's lanes, finished, that are `step` lanes or a multiple of it apart; all lanes must call it.
+template <int WIDTH> __device__ __forceinline__ Moments<float> warp_moments(const Statistics<WIDTH>& sums, int e, int step) {
+    Moments<float> mine = {(float)sums.count, sums.shift[e], sums.squares[e]};
+#pragma unroll
+    for (; step < 32; step *= 2) {
+        mine = join(mine, {__shfl_xor_sync(ALL_LANES, mine.count, step), __shfl_xor_sync(ALL_LANES, mine.mean, step),
+                           __shfl_xor_sync(ALL_LANES, mine.squares, step)});
+    }
+    return mine;
+}

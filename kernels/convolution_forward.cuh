@@ -9,7 +9,6 @@
 
 #include "convolution_epilogue.cuh"
 #include "convolution_tiles.cuh"
-#include "reduce.cuh"
 
 // Mean and squares of each of the tile's columns, of which `count` exist, `channels` apart. All threads must call it.
 template <class T, class L>
@@ -20,12 +19,7 @@ __device__ void write_statistics(Statistics<L::WIDTH>& lane_sums, char* shared, 
     static_assert(sizeof(Moments<float>) * T::BN * T::WARPS_M <= T::STAGES * T::STAGE_BYTES);
 #pragma unroll
     for (int e = 0; e < L::WIDTH; e++) {
-        Moments<float> mine = {(float)lane_sums.count, lane_sums.shift[e], lane_sums.squares[e]};
-#pragma unroll
-        for (int step = L::ACROSS; step < 32; step *= 2) {
-            mine = join(mine, {__shfl_xor_sync(ALL_LANES, mine.count, step), __shfl_xor_sync(ALL_LANES, mine.mean, step),
-                               __shfl_xor_sync(ALL_LANES, mine.squares, step)});
-        }
+        const Moments<float> mine = warp_moments(lane_sums, e, L::ACROSS);
         if (threadIdx.x % 32 < L::ACROSS) of_warps[T::warp_m()][L::column() + e] = mine;
     }
     __syncthreads();

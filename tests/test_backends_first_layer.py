@@ -67,3 +67,36 @@ def test_one_block_takes_all_tiles(_, monkeypatch):
     backend("numpy", np.float64).convolution_backward_weights(x.astype(float), grad_out.astype(float), expected, GEOMETRY)
     backend("cuda").convolution_backward_weights(x, grad_out, gradient, GEOMETRY)
     assert_close(gradient, expected + 1)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("filters, channels, size, mean", [(20, 3, 3, 0), (37, 3, 3, 50), (64, 1, 2, 0)])
+@pytest.mark.parametrize("_", [pytest.param("", marks=on_gpu)])
+def test_statistics_on_the_way(monkeypatch, _, filters, channels, size, mean, precision):
+    """Those of what has been written, from tiles that the picture's edges leave more or fewer positions; far from 0 too."""
+    device = create("cuda", precision=precision)
+    launched = []
+    launch = device.launch
+    monkeypatch.setattr(device, "launch", lambda file, name, *rest, **options: (launched.append(name), launch(file, name, *rest, **options)))
+    geometry, shape = ConvolutionGeometry(size, padding=size // 2), (3, filters, 21 + 1 - size % 2, 70 + 1 - size % 2)
+    x, convolved, out = (device.empty(s, device.activation_dtype) for s in ((3, channels, 21, 70), shape, shape))
+    device.copy((random(x.shape, 1) + mean).astype(x.dtype), x)
+    weights = device.asarray(np.abs(random((filters, channels, size, size), 2)))
+    device.set_workspace(device.convolution_workspace(x.shape, weights.shape, shape, geometry, True))
+    before = device.workspace
+    learned = [device.asarray(random((filters,), seed)) for seed in (3, 4)]
+    found = [device.zeros((filters,)) for _ in range(4)]
+    device.convolution_batchnorm_forward_training(x, weights, convolved, out, geometry, *learned, *found, 0.1, "leaky")
+    assert "statistics_of_stretches" not in launched
+    assert "join_stretches" in launched
+    assert device.workspace is before
+    values = device.to_host(convolved).astype(np.float64).transpose(1, 0, 2, 3).reshape(filters, -1)
+    for statistics, share in ((found[:2], 1), (found[2:], 0.1)):
+        np.testing.assert_allclose(device.to_host(statistics[0]), share * values.mean(1), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(device.to_host(statistics[1]), share * values.var(1, ddof=1), rtol=1e-5)
+    exact = np.empty(shape)
+    scales, biases = (device.to_host(array).astype(np.float64) for array in learned)
+    backend("numpy", np.float64).batchnorm_forward_training(
+        device.to_host(convolved).astype(np.float64), exact, scales, biases, *np.zeros((4, filters)), 0.1, "leaky"
+    )
+    assert_close(device.to_host(out).astype(np.float64), exact, 1e-5 if precision == "fp32" else 2e-3)

@@ -79,32 +79,41 @@ class BatchNormOperations(MemoryOperations):
         )  # fmt: skip
         self.launch(
             "batchnorm", "join_statistics", -(-channels // JOINING), JOINING,
-            partials, stretches, -(-rows // stretches), rows, channels, mean, variance, rolling_mean, rolling_variance,
-            momentum,
+            partials, None, stretches, -(-rows // stretches), rows, channels,
+            mean, variance, rolling_mean, rolling_variance, momentum,
         )  # fmt: skip
         self.batchnorm_forward_inference(x, out, scales, biases, mean, variance, activation)
 
     def join_statistics(
-        self, statistics: DeviceArray, length: int, rows: int, targets: Sequence[DeviceArray], momentum: float
+        self,
+        statistics: DeviceArray,
+        length: int | DeviceArray,
+        rows: int,
+        targets: Sequence[DeviceArray],
+        momentum: float,
     ) -> None:
         """Mean, variance and the rolling statistics, ``targets``, from those of stretches of ``length`` of all rows.
 
-        statistics (stretches, 2, c): mean and sum of the squared distances to it.
+        statistics (stretches, 2, c): mean and sum of the squared distances to it. length: the rows of each, of which
+        the last may have fewer; or an array (stretches,) of how many each has.
         """
+        counts, length = (None, length) if isinstance(length, int) else (length, 0)
         stretches, _, channels = statistics.shape
         across = -(-channels // ACROSS)
         each = max(DOWN, -(-stretches // max(1, 4 * self.gpu.multiprocessors // across)))
         if stretches > each:
             count = -(-stretches // each)
-            joined = self.partials(2 * count * channels)
+            room = self.partials((2 * channels + 1) * count)
+            joined, joined_counts = room[: 2 * channels * count], room[2 * channels * count :]
             self.launch(
                 "batchnorm", "join_stretches", (across, count), (ACROSS, DOWN),
-                statistics, stretches, each, length, rows, channels, joined,
+                statistics, counts, stretches, each, length, rows, channels, joined, joined_counts,
             )  # fmt: skip
             statistics, stretches, length = joined, count, length * each
+            counts = None if counts is None else joined_counts
         self.launch(
             "batchnorm", "join_statistics", -(-channels // JOINING), JOINING,
-            statistics, stretches, length, rows, channels, *targets, momentum,
+            statistics, counts, stretches, length, rows, channels, *targets, momentum,
         )  # fmt: skip
 
     def batchnorm_forward_inference(

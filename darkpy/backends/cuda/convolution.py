@@ -34,12 +34,13 @@ class ConvolutionOperations(FirstLayerOperations, TiledConvolutionOperations):
         """See :meth:`Backend.convolution_workspace`: shares of sums, and copies of the weights for tensor cores."""
         if _is_depthwise(weights_shape, geometry):
             return 0
-        is_first = FirstLayer.of(x_shape, out_shape, geometry) is not None
+        first = FirstLayer.of(x_shape, out_shape, geometry)
         precision = self.convolution_precision(self.activation_dtype)
         operations: Sequence[str] = OPERATIONS if training else OPERATIONS[:1]
-        if is_first:
+        if first is not None:
             operations = [name for name in operations if name == "backward_input"]
-        return self.tiled_workspace(precision, x_shape, weights_shape, out_shape, geometry, operations)
+        needed = self.tiled_workspace(precision, x_shape, weights_shape, out_shape, geometry, operations)
+        return max(needed, self.first_layer_workspace(first, out_shape[1])) if first and training else needed
 
     def convolution_forward(
         self,
@@ -135,12 +136,15 @@ class ConvolutionOperations(FirstLayerOperations, TiledConvolutionOperations):
 
     def _forward_with_statistics(
         self, x: DeviceArray, weights: DeviceArray, out: DeviceArray, geometry: ConvolutionGeometry
-    ) -> tuple[DeviceArray, int] | None:
-        """The bare convolution, and where that is :meth:`tiled_forward`, what it returns."""
+    ) -> tuple[DeviceArray, int | DeviceArray] | None:
+        """The bare convolution; and the statistics of stretches of it, if found on the way, with their lengths."""
+        numbers = _numbers(x, weights, out, geometry)
+        first = FirstLayer.of(x.shape, out.shape, geometry)
+        if first is not None:
+            return self.first_layer_forward(first, x, weights, out, numbers, (None, None, KINDS["linear"]), True)
         if not self._is_tiled(x, weights, out, geometry):
             self.convolution_forward(x, weights, out, geometry)
             return None
-        numbers = _numbers(x, weights, out, geometry)
         return self.tiled_forward(x, weights, out, geometry, numbers, None, None, "linear", with_statistics=True)
 
     def convolution_residual_forward(

@@ -9,7 +9,7 @@ from typing import Any
 from darkpy.backends.base import ConvolutionGeometry
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.batchnorm import JOINING, BatchNormOperations
-from darkpy.backends.cuda.memory import MOST_PARTIALS, THREADS
+from darkpy.backends.cuda.memory import MOST_PARTIALS, THREADS, workspace_bytes
 
 #: Positions of a tile, as in the kernels.
 DOWN, ACROSS = 8, 32
@@ -60,7 +60,8 @@ class FirstLayer:
         taps, tiles = g.size * g.size * channels, pictures * -(-height // DOWN) * -(-width // ACROSS)
         side = 16 if filters <= 16 else 32
         fours = min(MOST_FOURS, -(-filters // 4))
-        found = cls(tiles, taps, side, pitch, taps * (side + 4) + rows * pitch, max(rows * pitch, 4 * fours * taps))
+        room = max(taps * (side + 4) + rows * pitch, FORWARD_THREADS // 32 * 3 * side)
+        found = cls(tiles, taps, side, pitch, room, max(rows * pitch, 4 * fours * taps))
         fits = 4 * max(found.room, found.gradient_room) <= SHARED_BYTES and fours * -(-taps // TAPS) <= THREADS
         return found if fits else None
 
@@ -76,13 +77,23 @@ class FirstLayerOperations(BatchNormOperations):
         out: DeviceArray,
         numbers: Sequence[int],
         last: Sequence[Any],
-    ) -> None:
-        """``last``: scale, bias, the number of the activation."""
+        with_statistics: bool = False,
+    ) -> tuple[DeviceArray, DeviceArray] | None:
+        """``last``: scale, bias, the number of the activation.
+
+        Returns the statistics of what is written if they are asked for, (tiles, 2, f) in the workspace: mean and sum
+        of the squared distances to it; and how many positions each tile has.
+        """
+        filters, statistics, counts = out.shape[1], None, None
+        if with_statistics:
+            statistics, counts = self.carve((layer.tiles, 2, filters), (layer.tiles,))
         grid = (layer.tiles, -(-out.shape[1] // layer.filters))
         self.launch(
             "first_layer", f"first_layer_forward_{layer.filters}", grid, FORWARD_THREADS,
-            x, weights, out, *numbers, layer.pitch, self._by_four(out), *last, shared=4 * layer.room,
+            x, weights, out, *numbers, layer.pitch, self._by_four(out), *last, statistics, counts,
+            shared=4 * layer.room,
         )  # fmt: skip
+        return None if statistics is None or counts is None else (statistics, counts)
 
     def first_layer_backward_weights(
         self,
@@ -106,6 +117,11 @@ class FirstLayerOperations(BatchNormOperations):
         self.launch(
             "batchnorm", "join_sums", -(-size // JOINING), JOINING, partials, blocks, size, grad_weights, 1.0, True
         )
+
+    @staticmethod
+    def first_layer_workspace(layer: FirstLayer, filters: int) -> int:
+        """Bytes of workspace for the statistics."""
+        return workspace_bytes((layer.tiles, 2, filters), (layer.tiles,), itemsize=4)
 
     @staticmethod
     def _by_four(array: DeviceArray) -> bool:
