@@ -1,10 +1,11 @@
 // Local layers: convolutions whose every output position, a place, has filters of its own.
 //
 // x (n, h, w, c) and out (n, oh, ow, f): `element`, rows of channels; weights (oh * ow, f, size, size, c): float, without
-// gaps. The last three axes of the weights are one column, the same numbers as lie under the kernel.
+// gaps. The last three axes of the weights are one column, the same numbers as lie under the kernel. Where there is a copy
+// of them as elements, it is read instead.
 //
-// Bytes: 4 per weight forward and for the gradient of x, 8 for that of the weights, which is added to; pictures are small
-// beside them and shared by the filters of a place, so that they come from the cache. 2 flops per weight and picture: up
+// Bytes: 4 per weight (2 of a copy in 16 bits) forward and for the gradient of x, 8 for that of the weights, which is added
+// to; pictures are small beside them and shared by the filters of a place, so that they come from the cache. 2 flops per weight and picture: up
 // to some 30 pictures moving the weights is all the work, and nothing is gained by tensor cores. So a weight comes from
 // memory into a register, and is used there for 16 pictures; blocks of one place with other pictures run side by side and
 // find it in the cache. Not measured yet.
@@ -46,11 +47,9 @@ template <int STEP> __device__ __forceinline__ void fold(float (&v)[SUMS]) {
     if constexpr (STEP > 1) fold<STEP / 2>(v);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
-local_forward(const element* x, const float* weights, element* out, int pictures, int height, int width, int channels,
-              int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
-              long long x_stride, long long out_stride) {
-    const Convolution s = CONVOLUTION_ARGUMENTS;
+template <class Weight>
+__device__ __forceinline__ void forward(const element* x, const Weight* weights, element* out, int pictures,
+                                        const Convolution& s) {
     const int lane = threadIdx.x % 32, column = s.size * s.size * s.channels;
     const int filter_groups = groups_of(s.filters, FILTERS), picture_groups = groups_of(pictures, PICTURES);
     const long long places = (long long)s.out_height * s.out_width, task = blockIdx.x * (long long)WARPS + threadIdx.x / 32;
@@ -60,13 +59,14 @@ local_forward(const element* x, const float* weights, element* out, int pictures
     if (place >= places) return;
     const int last = min(PICTURES, pictures - first) - 1, last_filter = min(FILTERS, s.filters - filter) - 1;
     const long long picture = (long long)s.height * s.width * s.x_stride;
-    const float* mine = weights + (place * s.filters + filter) * column;
+    const Weight* mine = weights + (place * s.filters + filter) * column;
     x += first * picture;
     float sums[SUMS] = {};  // picture by picture; beyond the last picture and filter these once more
     float w[FILTERS], next[FILTERS];  // the next ones are under way while these are used
     const auto bring = [&](int k) {
 #pragma unroll
-        for (int f = 0; f < FILTERS; f++) next[f] = k < column ? mine[(long long)min(f, last_filter) * column + k] : 0;
+        for (int f = 0; f < FILTERS; f++)
+            next[f] = k < column ? to_float(mine[(long long)min(f, last_filter) * column + k]) : 0;
     };
     bring(lane);
     for (int k = lane; k < column; k += 32) {
@@ -90,6 +90,18 @@ local_forward(const element* x, const float* weights, element* out, int pictures
 #pragma unroll
     for (int i = 0; i < 2; i++)
         if (n <= last && f + i <= last_filter) put(result + i, sums[i]);
+}
+
+// copy: the weights as elements, or null.
+extern "C" __global__ void __launch_bounds__(256)
+local_forward(const element* x, const float* weights, const element* copy, element* out, int pictures, int height, int width,
+              int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding,
+              int dilation, long long x_stride, long long out_stride) {
+    const Convolution s = CONVOLUTION_ARGUMENTS;
+    if (copy)
+        forward(x, copy, out, pictures, s);
+    else
+        forward(x, weights, out, pictures, s);
 }
 
 // --- grad_weights += . A warp for 8 filters and 128 numbers of the column of a place; all pictures, one after the other.
@@ -149,13 +161,10 @@ __device__ __forceinline__ int reached_from(int pixel, int tap, int padding, int
     return distance >= 0 && place * stride == distance && place < outputs ? place : -1;
 }
 
-extern "C" __global__ void __launch_bounds__(256)
-local_backward_input(const element* grad_out, const float* weights, element* grad_x, int pictures, int height, int width,
-                     int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x,
-                     int padding, int dilation, long long x_stride, long long out_stride, int accumulate) {
-    __shared__ __align__(16) float gradients[CHUNK][PICTURES + 4];
-    __shared__ float shares[WARPS][WARPS][32];
-    const Convolution s = CONVOLUTION_ARGUMENTS;
+template <class Weight>
+__device__ __forceinline__ void backward_input(const element* grad_out, const Weight* weights, element* grad_x, int pictures,
+                                               const Convolution& s, int accumulate, float (*gradients)[PICTURES + 4],
+                                               float (*shares)[WARPS][32]) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, column = s.size * s.size * s.channels;
     const int channel_groups = groups_of(s.channels, 32 * ACROSS), picture_groups = groups_of(pictures, PICTURES);
     const long long places = (long long)s.out_height * s.out_width, pixels = (long long)s.height * s.width;
@@ -177,8 +186,8 @@ local_backward_input(const element* grad_out, const float* weights, element* gra
 #pragma unroll
                 for (int j = 0; j < ACROSS; j++) {
                     const int filter = chunk + warp + WARPS * i, channel = c + 32 * j;
-                    const float* weight = weights + (place * s.filters + filter) * column + tap * s.channels + channel;
-                    w[i][j] = filter < s.filters && channel < s.channels ? *weight : 0;
+                    const Weight* weight = weights + (place * s.filters + filter) * column + tap * s.channels + channel;
+                    w[i][j] = filter < s.filters && channel < s.channels ? to_float(*weight) : 0;
                 }
             __syncthreads();  // those before may still be read
             for (int i = threadIdx.x; i < CHUNK * PICTURES; i += 32 * WARPS) {
@@ -212,4 +221,17 @@ local_backward_input(const element* grad_out, const float* weights, element* gra
         if (picture < pictures && channel < s.channels)
             put(grad_x + (picture * pixels + pixel) * s.x_stride + channel, sum, accumulate);
     }
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+local_backward_input(const element* grad_out, const float* weights, const element* copy, element* grad_x, int pictures,
+                     int height, int width, int channels, int filters, int out_height, int out_width, int size, int stride_y,
+                     int stride_x, int padding, int dilation, long long x_stride, long long out_stride, int accumulate) {
+    __shared__ __align__(16) float gradients[CHUNK][PICTURES + 4];
+    __shared__ float shares[WARPS][WARPS][32];
+    const Convolution s = CONVOLUTION_ARGUMENTS;
+    if (copy)
+        backward_input(grad_out, copy, grad_x, pictures, s, accumulate, gradients, shares);
+    else
+        backward_input(grad_out, weights, grad_x, pictures, s, accumulate, gradients, shares);
 }

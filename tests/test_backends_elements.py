@@ -245,8 +245,8 @@ CASES = {
     ),
 }  # fmt: skip
 
-#: Convolutions round their weights as well.
-WITH_ROUNDED_WEIGHTS = ("convolution", "convolution backward", "linear")
+#: Convolutions round their weights as well, and local layers where there is a copy of the parameters.
+WITH_ROUNDED_WEIGHTS = ("convolution", "convolution backward", "linear", "local")
 
 
 @cache

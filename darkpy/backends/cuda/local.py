@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from darkpy.backends.base import ConvolutionGeometry
 from darkpy.backends.cuda.activations import ROWS
 from darkpy.backends.cuda.array import DeviceArray
-from darkpy.backends.cuda.memory import THREADS, MemoryOperations
+from darkpy.backends.cuda.memory import THREADS
+from darkpy.backends.cuda.tiled_convolution import TiledConvolutionOperations
 
 #: As kernels/local.cu has them: pictures and filters of a warp forward; filters of a warp and numbers of a column for
 #: the gradient of the weights; channels of a block for that of the input.
@@ -17,7 +18,7 @@ TALL, LONG = 8, 128
 CHANNELS = 64
 
 
-class LocalOperations(MemoryOperations):
+class LocalOperations(TiledConvolutionOperations):
     """Convolution without shared weights."""
 
     def local_workspace(
@@ -33,7 +34,7 @@ class LocalOperations(MemoryOperations):
         warps = weights.shape[0] * -(-len(x) // PICTURES) * -(-weights.shape[1] // FILTERS)
         self.launch(
             "local", "local_forward", -(-warps // ROWS), THREADS,
-            x, weights, out, len(x), *_numbers(x, weights, out, geometry),
+            x, weights, self._copy(weights, x), out, len(x), *_numbers(x, weights, out, geometry),
         )  # fmt: skip
 
     def local_backward_weights(
@@ -60,8 +61,13 @@ class LocalOperations(MemoryOperations):
         blocks = height * width * -(-n // PICTURES) * -(-channels // CHANNELS)
         self.launch(
             "local", "local_backward_input", blocks, THREADS,
-            grad_out, weights, grad_x, n, *_numbers(grad_x, weights, grad_out, geometry), accumulate,
+            grad_out, weights, self._copy(weights, grad_x), grad_x, n, *_numbers(grad_x, weights, grad_out, geometry),
+            accumulate,
         )  # fmt: skip
+
+    def _copy(self, weights: DeviceArray, pictures: DeviceArray) -> DeviceArray | None:
+        """The weights in the pictures' 16 bits, where that copy has been made."""
+        return self.copy_of(weights, pictures.dtype, alignment=1)
 
 
 def _numbers(x: DeviceArray, weights: DeviceArray, out: DeviceArray, geometry: ConvolutionGeometry) -> list[int]:

@@ -81,13 +81,13 @@ class TiledConvolutionOperations(BatchNormOperations):
     def _copies_parameters(self) -> bool:
         return self.convolution_precision(self.activation_dtype) in PRECISION_OF.values()
 
-    def _copy_of(self, weights: DeviceArray, dtype: Any) -> DeviceArray | None:
-        """Weights in 16 bits, if they are among the parameters and begin at a multiple of 16 bytes there."""
+    def copy_of(self, weights: DeviceArray, dtype: Any, alignment: int = VECTOR_BYTES) -> DeviceArray | None:
+        """Weights in 16 bits, if they are among the parameters and begin at a multiple of so many bytes there."""
         if self._copied is None or weights.owner is not self._copied[0].owner or self._copied[1].dtype != dtype:
             return None
         values, copy = self._copied
         first = (weights.address - values.address) // values.itemsize
-        if first < 0 or first + weights.size > values.size or first * copy.itemsize % VECTOR_BYTES:
+        if first < 0 or first + weights.size > values.size or first * copy.itemsize % alignment:
             return None
         return copy[first : first + weights.size].reshape(weights.shape)
 
@@ -210,7 +210,7 @@ class TiledConvolutionOperations(BatchNormOperations):
         self, room: int, weights: DeviceArray, dtype: Any
     ) -> tuple[DeviceArray | None, DeviceArray]:
         """So many floats of the workspace, None if none, and the weights as elements of a type."""
-        elements = weights if dtype == weights.dtype else self._copy_of(weights, dtype)
+        elements = weights if dtype == weights.dtype else self.copy_of(weights, dtype)
         copied = weights.size if elements is None else 0
         floats, copy = self.carve((4 * room,), (dtype.itemsize * copied,), dtype=np.uint8)
         if elements is None:

@@ -3,7 +3,7 @@
 16 bits
     Arrays of outputs and their gradients have 16 bits in memory. An operation takes copies of them in float32 and
     computes, and what it has written is rounded to the type: once, as a kernel rounds what it has in registers.
-    Convolutions and connected layers see the weights rounded to the type too.
+    Convolutions, connected and local layers see the weights rounded to the type too.
 tf32
     Arrays are float32. Convolutions and connected layers see both operands with 10 bits of the fraction.
 
@@ -38,6 +38,9 @@ PRODUCTS = (
     "linear_backward_weights",
     "linear_forward",
 )
+
+#: What a device computes on the ordinary cores, from its 16-bit copies of the weights.
+FROM_COPIES = ("local_backward_input", "local_forward")
 
 #: The arguments that these multiply.
 OPERANDS = ("x", "weights", "grad_out")
@@ -233,7 +236,8 @@ def _rounded(name: str) -> Callable[..., Any]:
         in_order = sorted(given, key=lambda key: key in only_written)  # what is read too is copied first
         taken = {key: copies.of(given[key], key not in only_written) for key in in_order}
         multiplies = self.precision == "tf32" or self.dtype != self.activation_dtype == _picture_dtype(given)
-        if multiplies and name in PRODUCTS and on_tensor_cores(name, given):
+        reads_copies = name in FROM_COPIES and self.precision != "tf32"
+        if multiplies and (reads_copies or (name in PRODUCTS and on_tensor_cores(name, given))):
             for key in OPERANDS:
                 if key in given and not self._is_short(given[key]):
                     taken[key] = copies.multiplied(given[key])
