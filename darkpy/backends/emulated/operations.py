@@ -7,8 +7,8 @@
 tf32
     Arrays are float32. Convolutions and connected layers see both operands with 10 bits of the fraction.
 
-Sums are float32, in another order than on a device. Where a device's kernels do not use tensor cores, as for a first
-layer or one filter for each channel, weights and operands stay as they are.
+Sums are float32, in another order than on a device. It is taken to have tensor cores; where its kernels do not use
+them, as for a first layer or one filter for each channel, weights and operands stay as they are.
 """
 
 from __future__ import annotations
