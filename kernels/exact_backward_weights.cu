@@ -26,11 +26,11 @@ backward_weights_128x64(const float* x, const float* grad_out, float* target, in
     backward_weights<Tile128x64, true>(x, grad_out, target, positions, CONVOLUTION_ARGUMENTS, splits, groups, vectors);
 }
 
-extern "C" __global__ void __launch_bounds__(128, 4)
-backward_weights_128x32(const float* x, const float* grad_out, float* target, int positions, int height, int width,
+extern "C" __global__ void __launch_bounds__(64, 8)
+backward_weights_32x128(const float* x, const float* grad_out, float* target, int positions, int height, int width,
     int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding,
     int dilation, long long x_stride, long long out_stride, int splits, int groups, int vectors) {
-    backward_weights<Tile128x32, true>(x, grad_out, target, positions, CONVOLUTION_ARGUMENTS, splits, groups, vectors);
+    backward_weights<Tile32x128, true>(x, grad_out, target, positions, CONVOLUTION_ARGUMENTS, splits, groups, vectors);
 }
 
 extern "C" __global__ void __launch_bounds__(64, 8)

