@@ -90,11 +90,11 @@ class Network(NetworkMemory):
         self.loss_scale = create_loss_scale(self.options, self.backend) if trains else LossScale()
         self._names: list[str] | None = None
         self._mark_frozen()
+        self._worthwhile_joins: dict[tuple[int, Any], Collection[int]] = {}
         self._check_types()
         self._arena: Any = None
         self._arena_bytes = 0
         self._bound: tuple[int, Any] | None = None
-        self._worthwhile_joins: dict[tuple[int, Any], Collection[int]] = {}
         self._input: Any = None
         self._has_loss = False
         if not plan_only:

@@ -142,6 +142,14 @@ def test_what_is_joined_makes_no_network_larger(monkeypatch):
     assert worthwhile_joins(built.layers, lambda joins: len(joins) == 2) == {7}, "that with most channels, which is not 4"
 
 
+def test_sixteen_bits_at_inference(monkeypatch):
+    """Whose memory is looked at before there is any."""
+    with_step(monkeypatch, 8)
+    text = conv(8) + conv(64) + conv(64) + conv(8) + route(-1, -4) + conv(16)
+    built = network(text, SHAPE, batch=1, device="emulated", precision="fp16", dtype=np.float32)
+    assert built.memory_plan(1).arena > 0
+
+
 @pytest.mark.parametrize("name", ["yolov4", "yolov4-tiny", "yolov7-tiny"])
 def test_published_networks_are_no_larger_at_inference(monkeypatch, name):
     arenas = []
