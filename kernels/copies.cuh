@@ -4,7 +4,7 @@
 
 // 16 bytes from global to shared memory, on the way until wait_for_copies(); of which the first `filled` are read and the
 // others are 0.
-#ifdef HOSTCUDA
+#if defined(HOSTCUDA) && __CUDA_ARCH__ >= 800
 
 __device__ inline void copy_async(void* shared, const void* global, int filled = 16) {
     hostcuda::runtime->copy_async(shared, global, 16, filled);

@@ -451,8 +451,9 @@ def test_half_precision_on_turing(turing, monkeypatch, case):
 
 
 @on_stand_in
-@pytest.mark.parametrize("precision", ["tf32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
 def test_other_precisions_on_turing_compute_in_float32(turing, precision):
+    """By kernels that copy at once there."""
     if precision == "bf16":
         pytest.importorskip("ml_dtypes")
     d = turing_device(precision)
