@@ -2,7 +2,7 @@
 // the rows of a matrix. Elements are read one at a time, or four where everything allows it.
 //
 // A kernel takes for each array its pointer and the distance between rows, then rows, columns and by_four, as
-// MemoryOperations.over() in darkpy/backends/cuda/memory.py gives them. Threads x go along a row, threads y down.
+// LaunchOperations.over() in darkpy/backends/cuda/launching.py gives them. Threads x go along a row, threads y down.
 #pragma once
 
 #include "element.cuh"

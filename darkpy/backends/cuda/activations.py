@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from darkpy.backends.base import CHANNEL_ACTIVATIONS, ELEMENTWISE_ACTIVATIONS, gradient_needs_input
 from darkpy.backends.cuda.array import DeviceArray
-from darkpy.backends.cuda.memory import THREADS, MemoryOperations
+from darkpy.backends.cuda.launching import THREADS
+from darkpy.backends.cuda.memory import MemoryOperations
 
 #: Numbers by which kernels know the activations; ``enum Activation`` and ``ChannelActivation`` have the same order.
 KINDS = {name: number for number, name in enumerate(ELEMENTWISE_ACTIVATIONS)}

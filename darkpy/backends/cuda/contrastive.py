@@ -12,7 +12,8 @@ from darkpy.backends.base_heads import ContrastiveLoss
 from darkpy.backends.cuda.activations import ROWS
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.journal import JournalOperations
-from darkpy.backends.cuda.memory import THREADS, MemoryOperations
+from darkpy.backends.cuda.launching import THREADS
+from darkpy.backends.cuda.memory import MemoryOperations
 from darkpy.backends.journal import Pending
 
 #: Samples of a mini-batch that there is room for at least.

@@ -9,7 +9,7 @@ from darkpy.backends.base_yolo import BOX_CHANNELS, CLASS, LossParts
 from darkpy.backends.cuda.activations import ROWS
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.journal import JournalOperations
-from darkpy.backends.cuda.memory import THREADS
+from darkpy.backends.cuda.launching import THREADS
 from darkpy.backends.journal import Pending
 from darkpy.backends.numpy.yolo import summed_parts
 from darkpy.backends.numpy.yolo_cells import TOTALS

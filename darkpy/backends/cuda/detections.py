@@ -11,7 +11,7 @@ import numpy as np
 
 from darkpy.backends.base_heads import Decoding, DetectionSettings, GaussianDecode, RegionSettings
 from darkpy.backends.cuda.array import DeviceArray
-from darkpy.backends.cuda.memory import THREADS
+from darkpy.backends.cuda.launching import THREADS
 from darkpy.backends.cuda.yolo import YoloOperations
 from darkpy.boxes import Kept, Suppression, middle
 

@@ -9,7 +9,7 @@ import numpy as np
 from darkpy.backends.cuda.activations import KINDS, ROWS
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.batchnorm import JOINING, BatchNormOperations
-from darkpy.backends.cuda.memory import THREADS
+from darkpy.backends.cuda.launching import THREADS
 from darkpy.backends.cuda.pooling import PoolingOperations
 
 #: Inputs of a weighted sum that are added up, in float32, before the sum is rounded to the type of the arrays.

@@ -9,7 +9,8 @@ from typing import Any
 from darkpy.backends.base import ConvolutionGeometry
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.batchnorm import JOINING, BatchNormOperations
-from darkpy.backends.cuda.memory import MOST_PARTIALS, THREADS, workspace_bytes
+from darkpy.backends.cuda.launching import THREADS
+from darkpy.backends.cuda.memory import MOST_PARTIALS, workspace_bytes
 
 #: Positions of a tile, as in the kernels.
 DOWN, ACROSS = 8, 32

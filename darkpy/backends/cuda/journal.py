@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from darkpy.backends.cuda.array import DeviceArray
-from darkpy.backends.cuda.memory import THREADS, MemoryOperations
+from darkpy.backends.cuda.launching import THREADS
+from darkpy.backends.cuda.memory import MemoryOperations
 from darkpy.backends.journal import Journal, Pending, Result, check_finite
 from darkpy.backends.loss_scale import LossScale
 from darkpy.errors import NotFinite

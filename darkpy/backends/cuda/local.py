@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from darkpy.backends.base import ConvolutionGeometry
 from darkpy.backends.cuda.activations import ROWS
 from darkpy.backends.cuda.array import DeviceArray
-from darkpy.backends.cuda.memory import THREADS
+from darkpy.backends.cuda.launching import THREADS
 from darkpy.backends.cuda.tiled_convolution import TiledConvolutionOperations
 
 #: As kernels/local.cu has them: pictures and filters of a warp forward; filters of a warp and numbers of a column for

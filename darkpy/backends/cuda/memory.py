@@ -1,4 +1,4 @@
-"""Memory of the GPU, copies, and launching kernels.
+"""Memory of the GPU, and copies.
 
 Everything happens in the order of one stream; only :meth:`~MemoryOperations.to_host` and the losses wait for it.
 
@@ -18,26 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from darkpy.backends.base import Backend, Item
+from darkpy.backends.base import Item
 from darkpy.backends.cuda.array import DeviceArray, Rearranged, row_major
 from darkpy.backends.cuda.capture import Capture, NotRepeatable, RecordedMemory
-from darkpy.backends.cuda.compiler import ELEMENTS, KernelError, Signature, kernels_of
+from darkpy.backends.cuda.compiler import kernels_of
 from darkpy.backends.cuda.device import Block, open_gpu
+from darkpy.backends.cuda.launching import FLOAT, THREADS, LaunchOperations
 from darkpy.backends.cuda.parcels import Parcels
 from darkpy.backends.precision import activation_dtype, is_float
 from darkpy.errors import OutOfMemory
 
-#: The type of parameters, statistics and losses.
-FLOAT = np.dtype(np.float32)
-
 #: Arrays carved from the workspace start at multiples of this many bytes.
 ALIGNMENT = 256
-
-#: Threads of a block, where a kernel does not say.
-THREADS = 256
-
-#: Blocks for each multiprocessor of kernels whose threads take several elements in turn.
-BLOCKS_EACH = 16
 
 #: Most floats that the sums of one operation may take before they are added up: see :meth:`MemoryOperations.partials`.
 MOST_PARTIALS = 1 << 20
@@ -45,16 +37,13 @@ MOST_PARTIALS = 1 << 20
 #: Views of channels begin at multiples of so many: 16 bytes of the smallest type.
 VIEW_CHANNELS = 8
 
-#: Grid dimensions y and z end here.
-MOST_BLOCKS_Y = 65535
-
 
 def workspace_bytes(*shapes: Sequence[int], itemsize: int) -> int:
     """What :meth:`MemoryOperations.carve` needs for arrays of these shapes."""
     return sum(_aligned(math.prod(shape) * itemsize) for shape in shapes)
 
 
-class MemoryOperations(Backend):
+class MemoryOperations(LaunchOperations):
     """What the other operations stand on."""
 
     def __init__(self, index: int = 0, precision: str = "fp32") -> None:
@@ -354,78 +343,6 @@ class MemoryOperations(Backend):
             self._partials = self.empty((max(count, MOST_PARTIALS),))
         return self._partials
 
-    # Launching -------------------------------------------------------------------------------------------------
-
-    def launch(
-        self,
-        file: str,
-        name: str,
-        grid: int | Sequence[int],
-        block: int | Sequence[int],
-        *arguments: Any,
-        shared: int = 0,
-    ) -> None:
-        """Run kernel ``name`` of ``kernels/<file>.cu`` with its arguments in order.
-
-        Arrays become pointers, None a null pointer; numbers take the type the kernel declares. Arrays for pointers to
-        ``element`` have one type, and it is the kernel for this type that runs. ``shared``: bytes of dynamic shared
-        memory.
-        """
-        signature = self.kernels.signature(file, name)
-        if len(arguments) != len(signature.codes):
-            count = len(signature.codes)
-            raise KernelError(f"kernel {name} of {file}.cu takes {count} arguments, not {len(arguments)}")
-        if self._rehearses:
-            return
-        function = self.kernels.function(file, name, _element_of(signature, arguments, name))
-        self.kernels.allow_shared(function, shared)
-        values = [_argument(argument, name) for argument in arguments]
-        shape = (grid, 1) if isinstance(grid, int) else (*grid, 1)[: max(len(grid), 2)]
-        threads = (block, 1, 1) if isinstance(block, int) else (*block, 1, 1)[:3]
-        function.prepared_async_call(shape, threads, self.stream, *values, shared_size=shared)
-
-    def blocks_for(self, count: int, threads: int = THREADS) -> int:
-        """Blocks for a kernel whose threads step through ``count`` elements together."""
-        return max(1, min(-(-count // threads), self.gpu.multiprocessors * BLOCKS_EACH))
-
-    def over(self, *arrays: DeviceArray) -> tuple[Any, ...]:
-        """How to launch a kernel over the elements of arrays of one shape, wherever they are in it.
-
-        Returns grid, block, rows, columns, the distance between rows for each array, and whether all can be read four
-        elements at a time; see kernels/elementwise.cuh. Arrays without gaps are one long row.
-        """
-        rows, columns, strides = self.rows_of(*arrays)
-        if all(stride == columns for stride in strides):
-            rows, columns, strides = 1, rows * columns, [rows * columns] * len(strides)
-        return self._grid_over(arrays, rows, columns, strides, True)
-
-    def over_channels(self, *arrays: DeviceArray, by_four: bool = True) -> tuple[Any, ...]:
-        """The same with rows as they are, columns being channels; with ``by_four`` false always one at a time."""
-        return self._grid_over(arrays, *self.rows_of(*arrays), by_four)
-
-    def _grid_over(
-        self, arrays: Sequence[DeviceArray], rows: int, columns: int, strides: list[int], by_four: bool
-    ) -> tuple[Any, ...]:
-        by_four = by_four and not columns % 4 and not any(array.address % (4 * array.itemsize) for array in arrays)
-        by_four = by_four and (rows == 1 or not any(stride % 4 for stride in strides))
-        steps = columns // 4 if by_four else columns
-        across = min(THREADS, 1 << max(0, steps - 1).bit_length())
-        block = (across, THREADS // across)
-        most = self.gpu.multiprocessors * BLOCKS_EACH
-        grid_x = max(1, min(-(-steps // block[0]), most))
-        grid_y = max(1, min(-(-rows // block[1]), max(1, most // grid_x), MOST_BLOCKS_Y))
-        return (grid_x, grid_y), block, rows, columns, *strides, by_four
-
-    @staticmethod
-    def rows_of(*arrays: DeviceArray) -> tuple[int, int, list[int]]:
-        """Rows, columns and the distances between rows of arrays of one shape: see DeviceArray.positions."""
-        if any(array.shape != arrays[0].shape for array in arrays):
-            raise ValueError(f"arrays of one shape are needed, not {[array.shape for array in arrays]}")
-        if arrays[0].ndim == 3 and all(array.is_dense for array in arrays):
-            arrays = tuple(array.reshape(-1, array.shape[-1]) for array in arrays)
-        found = [array.positions() for array in arrays]
-        return found[0][0], found[0][1], [stride for _, _, stride in found]
-
     # Host --------------------------------------------------------------------------------------------------------
 
     def parallel(self, function: Callable[[Item], Any], items: Iterable[Item]) -> None:
@@ -448,34 +365,6 @@ def _pool(index: int) -> Any:
 
     open_gpu(index)
     return DeviceMemoryPool()
-
-
-def _element_of(signature: Signature, arguments: Sequence[Any], kernel: str) -> str:
-    """What ``element`` is in a launch, by NumPy's name: the type of the arrays that are so declared."""
-    elements = [arguments[place].dtype for place in signature.elements if arguments[place] is not None]
-    floats = [arguments[place].dtype for place in signature.floats if arguments[place] is not None]
-    if any(dtype != elements[0] for dtype in elements) or any(dtype != FLOAT for dtype in floats):
-        raise ValueError(
-            f"kernel {kernel} takes elements of one type, not {', '.join(map(str, elements))}, and float32 for what is "
-            f"no element, not {', '.join(map(str, floats))}"
-        )
-    return element_name(elements[0]) if elements else FLOAT.name
-
-
-@cache
-def element_name(dtype: Any) -> str:
-    """A type by which kernels are compiled; ValueError for others."""
-    if dtype.name not in ELEMENTS:
-        raise ValueError(f"kernels compute with {', '.join(ELEMENTS)}, not {dtype}")
-    return str(dtype.name)
-
-
-def _argument(argument: Any, kernel: str) -> Any:
-    if isinstance(argument, Rearranged):
-        raise ValueError(f"kernel {kernel} cannot take {argument.shape} of {argument.source.shape}: use in_order()")
-    if isinstance(argument, DeviceArray):
-        return argument.address
-    return 0 if argument is None else argument
 
 
 def in_order_as(memory: DeviceArray, shape: Sequence[int]) -> DeviceArray:

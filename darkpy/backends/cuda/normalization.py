@@ -5,7 +5,8 @@ from __future__ import annotations
 from darkpy.backends.cuda.activations import ROWS, lanes_of
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.compiler import MOST_SHARED
-from darkpy.backends.cuda.memory import FLOAT, THREADS, MemoryOperations
+from darkpy.backends.cuda.launching import FLOAT, THREADS
+from darkpy.backends.cuda.memory import MemoryOperations
 
 
 class NormalizationOperations(MemoryOperations):

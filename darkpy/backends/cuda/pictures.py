@@ -15,7 +15,8 @@ import numpy as np
 
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.device import PinnedBlock
-from darkpy.backends.cuda.memory import THREADS, MemoryOperations, in_order_as
+from darkpy.backends.cuda.launching import THREADS
+from darkpy.backends.cuda.memory import MemoryOperations, in_order_as
 
 #: Bytes of a picture of any size that are reckoned with, those of 1920 x 1080. As many as these pictures have, but no
 #: more than MOST_BYTES, are fetched at a time; or one picture that is larger.

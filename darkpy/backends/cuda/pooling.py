@@ -9,7 +9,8 @@ import numpy as np
 from darkpy.backends.base import PoolGeometry
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.batchnorm import ACROSS, DOWN
-from darkpy.backends.cuda.memory import THREADS, MemoryOperations
+from darkpy.backends.cuda.launching import THREADS
+from darkpy.backends.cuda.memory import MemoryOperations
 
 
 class PoolingOperations(MemoryOperations):

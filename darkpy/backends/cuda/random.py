@@ -6,7 +6,8 @@ import numpy as np
 
 from darkpy.backends.base import BLOCKS_GROWN, MOST_DROPPED
 from darkpy.backends.cuda.array import DeviceArray
-from darkpy.backends.cuda.memory import THREADS, MemoryOperations
+from darkpy.backends.cuda.launching import THREADS
+from darkpy.backends.cuda.memory import MemoryOperations
 
 
 class RandomOperations(MemoryOperations):

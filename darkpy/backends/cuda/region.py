@@ -12,7 +12,7 @@ from darkpy.backends.base_heads import RegionSettings, split_placeless
 from darkpy.backends.base_yolo import BOX_CHANNELS, CLASS, LossParts
 from darkpy.backends.cuda.activations import ROWS
 from darkpy.backends.cuda.array import DeviceArray
-from darkpy.backends.cuda.memory import THREADS
+from darkpy.backends.cuda.launching import THREADS
 from darkpy.backends.cuda.random import RandomOperations
 from darkpy.backends.cuda.yolo import Objects, YoloOperations
 from darkpy.backends.journal import Pending

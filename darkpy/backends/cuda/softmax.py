@@ -10,7 +10,7 @@ import numpy as np
 from darkpy.backends.cuda.activations import ROWS
 from darkpy.backends.cuda.array import DeviceArray, reshaped_strides
 from darkpy.backends.cuda.journal import JournalOperations
-from darkpy.backends.cuda.memory import THREADS
+from darkpy.backends.cuda.launching import THREADS
 from darkpy.backends.journal import Pending
 
 #: In the order of ``enum Difference``.

@@ -18,7 +18,8 @@ from darkpy.backends.cuda.activations import KINDS
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.batchnorm import BatchNormOperations
 from darkpy.backends.cuda.convolution_plans import TILES, ConvolutionShape, Limits, Plan, Tile, default_plan
-from darkpy.backends.cuda.memory import THREADS, workspace_bytes
+from darkpy.backends.cuda.launching import THREADS
+from darkpy.backends.cuda.memory import workspace_bytes
 
 #: The precision of convolutions of arrays of a type, by NumPy's name, where it is not float32.
 PRECISION_OF = {"float16": "fp16", "bfloat16": "bf16"}

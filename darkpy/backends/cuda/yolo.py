@@ -12,7 +12,8 @@ from darkpy.backends.base_yolo import CLASS, LossParts, PackedTruth, YoloDecode,
 from darkpy.backends.cuda.activations import ROWS
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.journal import JournalOperations
-from darkpy.backends.cuda.memory import THREADS, MemoryOperations
+from darkpy.backends.cuda.launching import THREADS
+from darkpy.backends.cuda.memory import MemoryOperations
 from darkpy.backends.journal import Pending
 from darkpy.backends.numpy.yolo import loss_parts
 from darkpy.backends.numpy.yolo_cells import TOTALS
