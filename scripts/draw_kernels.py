@@ -278,6 +278,22 @@ def check_memory() -> None:
         for column in range(0, side, 8):
             lanes = [(column + lane // 4, lane % 4) for lane in range(32)]
             assert conflicts([place_across(k, m // 4, side, 4) + m % 4 * 4 for m, k in lanes], 4) == 1
+    check_exact_reads()
+
+
+def check_exact_reads() -> None:
+    """What exact_convolution.cuh says of them: half a warp's rows, or columns, lie in different banks."""
+    for half in (range(16), range(16, 32)):
+        rows, columns = {lane >> 1 & 1 | lane >> 3 & 2 for lane in half}, {lane & 1 | lane >> 1 & 6 for lane in half}
+        for lanes, abreast in ((rows, 4), (columns, 8)):
+            for number in range(8):
+                for chunk in range(4):
+                    places = [place_along_k(lane + number * abreast, chunk) for lane in lanes]
+                    assert conflicts(places, 16) == 1
+            for side in (32, 64, 128):
+                for group in range(32 // 4 // abreast):
+                    for k in range(16):
+                        assert conflicts([place_across(k, lane + group * abreast, side, 4) for lane in lanes], 16) == 1
 
 
 def banks(theme: Theme) -> Canvas:

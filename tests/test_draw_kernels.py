@@ -40,6 +40,9 @@ def test_numbers_are_the_kernels() -> None:
     assert f"using Tile128x128 = Tile<{', '.join(map(str, tile))}, STAGES>;" in TENSOR
     assert "row * STEP_BYTES + ((chunk ^ (row / 2 % 4)) << 4)" in TENSOR
     assert "((chunk ^ (IS_FLOAT ? row % 4 * 2 : row % 8)) << 4)" in TENSOR
+    exact = (ROOT / "kernels" / "exact_convolution.cuh").read_text()
+    assert "lane_m() { return threadIdx.x >> 1 & 1 | threadIdx.x >> 3 & 2; }" in exact
+    assert "lane_n() { return threadIdx.x & 1 | threadIdx.x >> 1 & 6; }" in exact
 
 
 def test_a_conflict_is_found() -> None:
