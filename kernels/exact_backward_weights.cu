@@ -12,37 +12,15 @@
 
 // --- Kernels, by their tiles; the one called `any` takes arrays that are not aligned.
 
-extern "C" __global__ void __launch_bounds__(256, 2)
-backward_weights_128x128(const float* x, const float* grad_out, float* target, int positions, int height, int width,
-    int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding,
-    int dilation, long long x_stride, long long out_stride, int splits, int groups, int vectors) {
-    backward_weights<Tile128x128, true>(x, grad_out, target, positions, CONVOLUTION_ARGUMENTS, splits, groups, vectors);
-}
+#define PARAMETERS \
+    const float* x, const float* grad_out, float* target, int positions, int height, int width, int channels, \
+    int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation, \
+    long long x_stride, long long out_stride, int splits, int groups, int vectors
+#define CONVOLVE(TILE, VECTORS) \
+    backward_weights<TILE, VECTORS>(x, grad_out, target, positions, CONVOLUTION_ARGUMENTS, splits, groups, vectors)
 
-extern "C" __global__ void __launch_bounds__(128, 4)
-backward_weights_128x64(const float* x, const float* grad_out, float* target, int positions, int height, int width,
-    int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding,
-    int dilation, long long x_stride, long long out_stride, int splits, int groups, int vectors) {
-    backward_weights<Tile128x64, true>(x, grad_out, target, positions, CONVOLUTION_ARGUMENTS, splits, groups, vectors);
-}
-
-extern "C" __global__ void __launch_bounds__(64, 8)
-backward_weights_32x128(const float* x, const float* grad_out, float* target, int positions, int height, int width,
-    int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding,
-    int dilation, long long x_stride, long long out_stride, int splits, int groups, int vectors) {
-    backward_weights<Tile32x128, true>(x, grad_out, target, positions, CONVOLUTION_ARGUMENTS, splits, groups, vectors);
-}
-
-extern "C" __global__ void __launch_bounds__(64, 8)
-backward_weights_64x64(const float* x, const float* grad_out, float* target, int positions, int height, int width,
-    int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding,
-    int dilation, long long x_stride, long long out_stride, int splits, int groups, int vectors) {
-    backward_weights<Tile64x64, true>(x, grad_out, target, positions, CONVOLUTION_ARGUMENTS, splits, groups, vectors);
-}
-
-extern "C" __global__ void __launch_bounds__(64, 8)
-backward_weights_64x64_any(const float* x, const float* grad_out, float* target, int positions, int height, int width,
-    int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding,
-    int dilation, long long x_stride, long long out_stride, int splits, int groups, int vectors) {
-    backward_weights<Tile64x64, false>(x, grad_out, target, positions, CONVOLUTION_ARGUMENTS, splits, groups, vectors);
-}
+extern "C" __global__ void __launch_bounds__(256, 2) backward_weights_128x128(PARAMETERS) { CONVOLVE(Tile128x128, true); }
+extern "C" __global__ void __launch_bounds__(128, 4) backward_weights_128x64(PARAMETERS) { CONVOLVE(Tile128x64, true); }
+extern "C" __global__ void __launch_bounds__(64, 8) backward_weights_32x128(PARAMETERS) { CONVOLVE(Tile32x128, true); }
+extern "C" __global__ void __launch_bounds__(64, 8) backward_weights_64x64(PARAMETERS) { CONVOLVE(Tile64x64, true); }
+extern "C" __global__ void __launch_bounds__(64, 8) backward_weights_64x64_any(PARAMETERS) { CONVOLVE(Tile64x64, false); }

@@ -21,52 +21,18 @@
 
 // --- Kernels, by their tiles; the one called `any` takes arrays that are not aligned.
 
-extern "C" __global__ void __launch_bounds__(256, 2)
-forward_128x128(const float* x, const float* weights, float* out, int positions, int height, int width, int channels,
-    int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
-    long long x_stride, long long out_stride, const float* scale, const float* bias, const float* mean,
-    const float* variance, int kind, const float* residual, long long residual_stride, int after, float* statistics,
-    float* shares, int splits, int groups, int vectors) {
-    forward<Tile128x128, true>(x, weights, out, positions, CONVOLUTION_ARGUMENTS,
-        {scale, bias, mean, variance, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors);
-}
+#define PARAMETERS \
+    const float* x, const float* weights, float* out, int positions, int height, int width, int channels, int filters, \
+    int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation, long long x_stride, \
+    long long out_stride, const float* scale, const float* bias, const float* mean, const float* variance, int kind, \
+    const float* residual, long long residual_stride, int after, float* statistics, float* shares, int splits, \
+    int groups, int vectors
+#define CONVOLVE(TILE, VECTORS) \
+    forward<TILE, VECTORS>(x, weights, out, positions, CONVOLUTION_ARGUMENTS, {scale, bias, mean, variance, kind, \
+    residual, residual_stride, after}, statistics, shares, splits, groups, vectors)
 
-extern "C" __global__ void __launch_bounds__(128, 4)
-forward_128x64(const float* x, const float* weights, float* out, int positions, int height, int width, int channels,
-    int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
-    long long x_stride, long long out_stride, const float* scale, const float* bias, const float* mean,
-    const float* variance, int kind, const float* residual, long long residual_stride, int after, float* statistics,
-    float* shares, int splits, int groups, int vectors) {
-    forward<Tile128x64, true>(x, weights, out, positions, CONVOLUTION_ARGUMENTS,
-        {scale, bias, mean, variance, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors);
-}
-
-extern "C" __global__ void __launch_bounds__(128, 4)
-forward_128x32(const float* x, const float* weights, float* out, int positions, int height, int width, int channels,
-    int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
-    long long x_stride, long long out_stride, const float* scale, const float* bias, const float* mean,
-    const float* variance, int kind, const float* residual, long long residual_stride, int after, float* statistics,
-    float* shares, int splits, int groups, int vectors) {
-    forward<Tile128x32, true>(x, weights, out, positions, CONVOLUTION_ARGUMENTS,
-        {scale, bias, mean, variance, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors);
-}
-
-extern "C" __global__ void __launch_bounds__(64, 8)
-forward_64x64(const float* x, const float* weights, float* out, int positions, int height, int width, int channels,
-    int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
-    long long x_stride, long long out_stride, const float* scale, const float* bias, const float* mean,
-    const float* variance, int kind, const float* residual, long long residual_stride, int after, float* statistics,
-    float* shares, int splits, int groups, int vectors) {
-    forward<Tile64x64, true>(x, weights, out, positions, CONVOLUTION_ARGUMENTS,
-        {scale, bias, mean, variance, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors);
-}
-
-extern "C" __global__ void __launch_bounds__(64, 8)
-forward_64x64_any(const float* x, const float* weights, float* out, int positions, int height, int width, int channels,
-    int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation,
-    long long x_stride, long long out_stride, const float* scale, const float* bias, const float* mean,
-    const float* variance, int kind, const float* residual, long long residual_stride, int after, float* statistics,
-    float* shares, int splits, int groups, int vectors) {
-    forward<Tile64x64, false>(x, weights, out, positions, CONVOLUTION_ARGUMENTS,
-        {scale, bias, mean, variance, kind, residual, residual_stride, after}, statistics, shares, splits, groups, vectors);
-}
+extern "C" __global__ void __launch_bounds__(256, 2) forward_128x128(PARAMETERS) { CONVOLVE(Tile128x128, true); }
+extern "C" __global__ void __launch_bounds__(128, 4) forward_128x64(PARAMETERS) { CONVOLVE(Tile128x64, true); }
+extern "C" __global__ void __launch_bounds__(128, 4) forward_128x32(PARAMETERS) { CONVOLVE(Tile128x32, true); }
+extern "C" __global__ void __launch_bounds__(64, 8) forward_64x64(PARAMETERS) { CONVOLVE(Tile64x64, true); }
+extern "C" __global__ void __launch_bounds__(64, 8) forward_64x64_any(PARAMETERS) { CONVOLVE(Tile64x64, false); }

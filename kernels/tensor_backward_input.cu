@@ -18,47 +18,16 @@
 
 // --- Kernels, by their tiles; the one called `any` takes arrays that are not aligned.
 
-extern "C" __global__ void __launch_bounds__(256, 1)
-backward_input_256x128(const element* grad_out, const element* weights, element* grad_x, int pictures, int height, int width,
-    int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding,
-    int dilation, long long x_stride, long long out_stride, int accumulate, float* shares, int splits, int groups,
-    int vectors) {
-    ON_TENSOR_CORES(backward_input<Tile256x128, true>(grad_out, weights, grad_x, pictures,
-        CONVOLUTION_ARGUMENTS, accumulate, shares, splits, groups, vectors));
-}
+#define PARAMETERS \
+    const element* grad_out, const element* weights, element* grad_x, int pictures, int height, int width, int channels, \
+    int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding, int dilation, \
+    long long x_stride, long long out_stride, int accumulate, float* shares, int splits, int groups, int vectors
+#define CONVOLVE(TILE, VECTORS) \
+    ON_TENSOR_CORES(backward_input<TILE, VECTORS>(grad_out, weights, grad_x, pictures, CONVOLUTION_ARGUMENTS, \
+    accumulate, shares, splits, groups, vectors))
 
-extern "C" __global__ void __launch_bounds__(128, 2)
-backward_input_128x128(const element* grad_out, const element* weights, element* grad_x, int pictures, int height, int width,
-    int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding,
-    int dilation, long long x_stride, long long out_stride, int accumulate, float* shares, int splits, int groups,
-    int vectors) {
-    ON_TENSOR_CORES(backward_input<Tile128x128, true>(grad_out, weights, grad_x, pictures,
-        CONVOLUTION_ARGUMENTS, accumulate, shares, splits, groups, vectors));
-}
-
-extern "C" __global__ void __launch_bounds__(128, 3)
-backward_input_128x64(const element* grad_out, const element* weights, element* grad_x, int pictures, int height, int width,
-    int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding,
-    int dilation, long long x_stride, long long out_stride, int accumulate, float* shares, int splits, int groups,
-    int vectors) {
-    ON_TENSOR_CORES(backward_input<Tile128x64, true>(grad_out, weights, grad_x, pictures,
-        CONVOLUTION_ARGUMENTS, accumulate, shares, splits, groups, vectors));
-}
-
-extern "C" __global__ void __launch_bounds__(128, 4)
-backward_input_64x64(const element* grad_out, const element* weights, element* grad_x, int pictures, int height, int width,
-    int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding,
-    int dilation, long long x_stride, long long out_stride, int accumulate, float* shares, int splits, int groups,
-    int vectors) {
-    ON_TENSOR_CORES(backward_input<Tile64x64, true>(grad_out, weights, grad_x, pictures,
-        CONVOLUTION_ARGUMENTS, accumulate, shares, splits, groups, vectors));
-}
-
-extern "C" __global__ void __launch_bounds__(128, 4)
-backward_input_64x64_any(const element* grad_out, const element* weights, element* grad_x, int pictures, int height, int width,
-    int channels, int filters, int out_height, int out_width, int size, int stride_y, int stride_x, int padding,
-    int dilation, long long x_stride, long long out_stride, int accumulate, float* shares, int splits, int groups,
-    int vectors) {
-    ON_TENSOR_CORES(backward_input<Tile64x64, false>(grad_out, weights, grad_x, pictures,
-        CONVOLUTION_ARGUMENTS, accumulate, shares, splits, groups, vectors));
-}
+extern "C" __global__ void __launch_bounds__(256, 1) backward_input_256x128(PARAMETERS) { CONVOLVE(Tile256x128, true); }
+extern "C" __global__ void __launch_bounds__(128, 2) backward_input_128x128(PARAMETERS) { CONVOLVE(Tile128x128, true); }
+extern "C" __global__ void __launch_bounds__(128, 3) backward_input_128x64(PARAMETERS) { CONVOLVE(Tile128x64, true); }
+extern "C" __global__ void __launch_bounds__(128, 4) backward_input_64x64(PARAMETERS) { CONVOLVE(Tile64x64, true); }
+extern "C" __global__ void __launch_bounds__(128, 4) backward_input_64x64_any(PARAMETERS) { CONVOLVE(Tile64x64, false); }

@@ -210,10 +210,16 @@ def test_signatures():
     extern "C" __global__ void __launch_bounds__(256)
     first(const element* __restrict__ x, float* out, long long count /* of x */, unsigned u, float scale) {}
     extern "C" __global__ void second(const int n) {}
+    #define TWICE(X) (2 * X)
+    #define PARAMETERS \\
+        const float* x, \\
+        int n
+    extern "C" __global__ void __launch_bounds__(64) third(PARAMETERS) {}
     """
     assert compiler.signatures(text) == {
         "first": Signature("PPqIf", ("element", "float", "", "", "")),
         "second": Signature("i", ("",)),
+        "third": Signature("Pi", ("float", "")),
     }
     with pytest.raises(KernelError, match="'Shape s': a kernel takes pointers and int, unsigned"):
-        compiler.signatures('extern "C" __global__ void third(Shape s) {}')
+        compiler.signatures('extern "C" __global__ void fourth(Shape s) {}')

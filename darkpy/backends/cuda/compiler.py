@@ -39,6 +39,7 @@ TYPES = {"int": "i", "unsigned": "I", "float": "f", "double": "d", "long long": 
 MOST_SHARED = 48 << 10
 
 _KERNEL = re.compile(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\s*\([^)]*\)\s*)?(\w+)\s*\(([^)]*)\)')
+_DEFINED = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)[ \t]((?:[^\n]*\\\n)*[^\n]*)$", re.MULTILINE)
 _INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 _COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
 # nvcc: path(12): error: ...; g++: path:12:3: error: ...
@@ -124,9 +125,12 @@ class Signature:
 
 @lru_cache(maxsize=64)
 def signatures(text: str) -> dict[str, Signature]:
-    """What each kernel in a source takes."""
+    """What each kernel in a source takes; a macro of the same file may stand for all of it."""
+    text = _COMMENT.sub(" ", text)
+    defined = {name: value.replace("\\\n", " ") for name, value in _DEFINED.findall(text)}
     found = {}
-    for name, arguments in _KERNEL.findall(_COMMENT.sub(" ", text)):
+    for name, arguments in _KERNEL.findall(text):
+        arguments = defined.get(arguments.strip(), arguments)
         given = [argument for argument in arguments.split(",") if argument.strip()]
         found[name] = Signature("".join(_code(argument) for argument in given), tuple(map(_pointed, given)))
     return found
