@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -48,6 +49,13 @@ def test_there_is_none_on_the_cpu(tmp_path: Path) -> None:
     assert scratch_memory(Network(read_cfg(write_cfg(tmp_path)), training=True, device="numpy")) == 0
 
 
+def free_memory(network: Network) -> int:
+    """What the device has left, when all that was let go of has gone, other tests' networks too."""
+    gc.collect()
+    network.backend.gpu.collect()  # type: ignore[attr-defined]
+    return network.backend.free_memory() or 0
+
+
 class TestOnTheGpu:
     pytestmark = on_gpu
 
@@ -87,11 +95,10 @@ class TestOnTheGpu:
         config = read_cfg(write_cfg(tmp_path))
         make = partial(Network, training=True, keep_gradients=False, device="cuda", precision=precision)
         plans, runs = make(config, plan_only=True), make(config)
-        runs.backend.gpu.collect()  # type: ignore[attr-defined]  # what was let go of before
-        free = runs.backend.free_memory()
+        free = free_memory(runs)
         found = [scratch_memory(plans, batch) for batch in (1, 2, 4)]
         assert [scratch_memory(runs, batch) for batch in (1, 2, 4)] == found
-        assert runs.backend.free_memory() == free
+        assert free_memory(runs) == free
         assert 0 < found[0] < found[1] < found[2]
         assert [scratch_memory(make(with_subdivisions(config, 4 // batch))) for batch in (1, 2, 4)] == found
         assert runs.batch == 2
@@ -100,10 +107,9 @@ class TestOnTheGpu:
     def test_the_network_is_as_before(self, tmp_path: Path) -> None:
         networks = [Network(read_cfg(write_cfg(tmp_path)), training=True, device="cuda") for _ in range(2)]
         before = 0 if ON_REAL_GPU else hostcuda.launches()
-        networks[0].backend.gpu.collect()  # type: ignore[attr-defined]  # what was let go of before
-        free = networks[0].backend.free_memory()
+        free = free_memory(networks[0])
         scratch_memory(networks[0])
-        assert networks[0].backend.free_memory() == free
+        assert free_memory(networks[0]) == free
         assert ON_REAL_GPU or hostcuda.launches() == before
         for number in range(3):
             losses = [network.train_batch(*batch(number)) for network in networks]
