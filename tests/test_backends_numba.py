@@ -288,6 +288,9 @@ def test_ways_are_chosen_by_shape():
     assert reading((1, 3, 64, 64), 16, same).tiles is None
     assert reading((1, 64, 52, 52), 128, same).tiles is not None
     assert reading((1, 64, 52, 52), 128, ConvolutionGeometry(3, 2, 2, 1)).tiles is None
+    # To transform so many kernels pays for several pictures only.
+    assert reading((1, 256, 13, 13), 512, same).tiles is None
+    assert reading((8, 256, 13, 13), 512, same).tiles is not None
     assert reading((1, 64, 52, 52), 128, ConvolutionGeometry(1)).band is None
 
 
