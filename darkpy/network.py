@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from darkpy import backends, builder, resources, weights
+from darkpy.backends.base import PictureFitting
 from darkpy.backends.journal import Journal, check_finite
 from darkpy.backends.loss_scale import LossScale
 from darkpy.config.cfg import Config, read_cfg
@@ -274,7 +275,7 @@ class Network(NetworkMemory):
     @property
     def fits_pictures(self) -> bool:
         """Whether :meth:`look_at` resizes pictures where the network computes; if not, threads may do so beforehand."""
-        return self.backend.fits_pictures
+        return isinstance(self.backend, PictureFitting)
 
     def look_at(self, images: Sequence[np.ndarray], letter_box: bool = False) -> None:
         """Run all layers, as :meth:`forward` does, on pictures of any size: uint8 (height, width, channels), RGB.
@@ -284,13 +285,14 @@ class Network(NetworkMemory):
         """
         from darkpy.data.pictures import Placement, network_input
 
-        if not self.fits_pictures:
-            inputs = [network_input(image, self.width, self.height, letter_box) for image in images]
-            self._take_pictures(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
-        else:
+        backend = self.backend
+        if isinstance(backend, PictureFitting):
             sizes = [(image.shape[1], image.shape[0]) for image in images]
             frames = [Placement.fit(*size, self.width, self.height, letter_box).frame for size in sizes]
-            self._take(self.backend.fitted_pictures(images, frames, self.height, self.width))
+            self._take(backend.fitted_pictures(images, frames, self.height, self.width))
+        else:
+            inputs = [network_input(image, self.width, self.height, letter_box) for image in images]
+            self._take_pictures(inputs[0] if len(inputs) == 1 else np.concatenate(inputs))
         self._run()
 
     def _run(self) -> None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from darkpy.cli.main import cli
-from darkpy.data.dataset import open_dataset
+from darkpy.data.opening import open_dataset
 from darkpy.text import duration
 from darkpy.training import Outcome, TrainingSettings, default_data, train
 from darkpy.training.progress import create_progress

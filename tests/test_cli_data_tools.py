@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from darkpy.cli.data_tools import parse_size
 from darkpy.cli.main import cli
-from darkpy.data.dataset import open_dataset, open_splits
+from darkpy.data.opening import open_dataset, open_splits
 from darkpy.fitting import build
 from darkpy.network import Network
 from darkpy.training import TrainingSettings

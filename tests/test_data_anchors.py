@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from darkpy.boxes import iou
 from darkpy.data.anchors import anchors_text, box_shapes, coverage, draw_anchors, find_anchors, overlaps
-from darkpy.data.dataset import open_dataset
+from darkpy.data.opening import open_dataset
 from darkpy.errors import DataError, InputError
 from tests.test_data_dataset import annotate, picture
 

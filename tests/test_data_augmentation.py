@@ -9,16 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from darkpy.config.net import NetOptions
-from darkpy.data.augmentation import (
-    Augmentation,
-    Chances,
-    Region,
-    View,
-    cut_and_resize,
-    look,
-    move_boxes,
-    quarters,
-)
+from darkpy.data.augmentation import Augmentation, Chances, quarters
+from darkpy.data.regions import Region, View, cut_and_resize, look, move_boxes
 
 FULL = Augmentation(jitter=0.3, resize=1.5, flip=True, hue=0.1, saturation=1.5, exposure=1.5)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from darkpy.data.classification import ClassificationDataset, matching_labels, open_classification
-from darkpy.data.dataset import open_dataset
+from darkpy.data.opening import open_dataset
 from darkpy.errors import ConfigError, DataError
 from tests.tiny_classes import NAMES, write_folders, write_lists, write_picture
 

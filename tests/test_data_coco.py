@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from darkpy.data.coco import CocoDataset, open_coco, to_pixels, write_json, write_part
-from darkpy.data.dataset import open_dataset, open_splits
+from darkpy.data.opening import open_dataset, open_splits
 from darkpy.errors import ConfigError, DataError
 
 CATEGORIES = [{"id": 7, "name": "dog", "supercategory": "animal"}, {"id": 3, "name": "cat", "supercategory": "animal"}]

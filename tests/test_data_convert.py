@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from darkpy.data.convert import FORMS, convert
-from darkpy.data.dataset import Dataset, open_dataset, open_splits
+from darkpy.data.dataset import Dataset
+from darkpy.data.opening import open_dataset, open_splits
 from darkpy.errors import DataError, InputError
 from tests.test_data_coco import annotation, image, write
 

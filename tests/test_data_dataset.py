@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from darkpy.data.dataset import NoSuchSplit, open_dataset, open_splits
+from darkpy.data.dataset import NoSuchSplit
+from darkpy.data.opening import open_dataset, open_splits
 from darkpy.data.paths import written_path
 from darkpy.errors import ConfigError, DataError
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from darkpy.config.net import NetOptions
 from darkpy.data.augmentation import Augmentation
-from darkpy.data.dataset import Dataset, open_dataset
+from darkpy.data.dataset import Dataset
 from darkpy.data.loader import Loader, default_cache_bytes, multi_scale
+from darkpy.data.opening import open_dataset
 from darkpy.errors import DataError, Problem
 
 PICTURES = 10

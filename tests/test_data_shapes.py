@@ -11,7 +11,7 @@ from darkpy import resources
 from darkpy.config.cfg import read_cfg
 from darkpy.config.data_files import read_yaml
 from darkpy.data import shapes
-from darkpy.data.dataset import open_dataset
+from darkpy.data.opening import open_dataset
 from darkpy.data.shapes import NAMES, ShapesOptions, draw_dataset, draw_picture, is_complete
 from darkpy.data.workers import generator
 from darkpy.errors import ConfigError, DataError

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from darkpy.data.dataset import open_dataset, open_splits
 from darkpy.data.lists import Part, write_lists
+from darkpy.data.opening import open_dataset, open_splits
 from darkpy.data.split import class_counts, pooled, split
 from darkpy.errors import DataError, InputError
 from tests.test_data_coco import annotation, image, write

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from darkpy.cli.main import cli
-from darkpy.data.dataset import open_splits
+from darkpy.data.opening import open_splits
 from darkpy.network import Network
 from tests.pages import code_blocks, commands
 from tests.tiny_job import write_cfg, write_pictures

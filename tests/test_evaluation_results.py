@@ -8,7 +8,8 @@ import pytest
 
 import darkpy
 from darkpy.data.coco import open_coco
-from darkpy.data.dataset import Dataset, open_dataset
+from darkpy.data.dataset import Dataset
+from darkpy.data.opening import open_dataset
 from darkpy.errors import ConfigError, InputError
 from darkpy.evaluation import write_results
 from darkpy.evaluation.results import described, described_classes

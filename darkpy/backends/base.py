@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from darkpy.backends.base_convolution import ConvolutionContract
 from darkpy.backends.base_losses import LossContract
-from darkpy.backends.base_memory import MemoryContract
+from darkpy.backends.base_memory import MemoryContract, PictureFitting
 from darkpy.backends.base_words import (
     BATCHNORM_EPSILON,
     BLOCKS_GROWN,
@@ -46,6 +46,7 @@ __all__ = [
     "Backend",
     "ConvolutionGeometry",
     "Item",
+    "PictureFitting",
     "PoolGeometry",
     "gradient_needs_input",
 ]

@@ -33,8 +33,6 @@ class MemoryContract(ABC):
     first_use: str | None = None
     #: Whether :meth:`pictures` had better be given uint8, channels last in memory, where there are such.
     bytes_preferred: bool = False
-    #: Whether the backend has :meth:`fitted_pictures`; otherwise the host does it, in data/pictures.py.
-    fits_pictures: bool = False
     #: What :meth:`set_clock` was told last.
     clock: int = 0
     #: What :meth:`set_progress` was told last.
@@ -102,16 +100,6 @@ class MemoryContract(ABC):
         values = np.divide(x, 255, dtype=self.dtype) if x.dtype == np.uint8 else np.asarray(x, self.dtype)
         return self.asarray(np.ascontiguousarray(values), self.activation_dtype)
 
-    def fitted_pictures(
-        self, images: Sequence[np.ndarray], frames: Sequence[tuple[int, int, int, int]], height: int, width: int
-    ) -> Array:
-        """A network's input, as :meth:`pictures` gives it, of uint8 pictures (h, w, c) of any size.
-
-        frames: left, top, width and height of the part of the input that each is resized to; the rest is 0.5. Number
-        for number what :func:`darkpy.data.pictures.network_input` makes. Only where ``fits_pictures``.
-        """
-        raise NotImplementedError
-
     def pictures_taken(self) -> None:
         """Wait until nobody reads what :meth:`pictures` was given last."""
         return
@@ -123,7 +111,7 @@ class MemoryContract(ABC):
     def own_memory(self, input_values: int, parameters: int, pictures: int = 0) -> int:
         """Bytes of the device's memory that the backend takes for itself, for inputs of so many numbers.
 
-        pictures: how many of any size may be given to :meth:`fitted_pictures` at a time.
+        pictures: how many of any size may be given to :meth:`PictureFitting.fitted_pictures` at a time.
         """
         return 0
 
@@ -194,3 +182,17 @@ class MemoryContract(ABC):
     @abstractmethod
     def uniform(self, seed: int, place: int, out: Array) -> None:
         """Fill ``out`` with numbers uniform in [0, 1) that depend on the seed, the clock and the place only."""
+
+
+class PictureFitting(ABC):
+    """What a backend may do besides: resize pictures where it computes. Else the host does, in data/pictures.py."""
+
+    @abstractmethod
+    def fitted_pictures(
+        self, images: Sequence[np.ndarray], frames: Sequence[tuple[int, int, int, int]], height: int, width: int
+    ) -> Array:
+        """A network's input, as :meth:`pictures` gives it, of uint8 pictures (h, w, c) of any size.
+
+        frames: left, top, width and height of the part of the input that each is resized to; the rest is 0.5. Number
+        for number what :func:`darkpy.data.pictures.network_input` makes.
+        """

@@ -227,7 +227,7 @@ def convert(data: str, form: str, out: str, link: bool, names: str | None, quiet
     from darkpy.cli.output import shown_progress
     from darkpy.data.convert import DESCRIPTION
     from darkpy.data.convert import convert as write
-    from darkpy.data.dataset import open_splits
+    from darkpy.data.opening import open_splits
     from darkpy.text import plural
 
     splits = open_splits(data, read_class_names(names), notify=notify)
@@ -259,8 +259,8 @@ def split(
     shares = {"train": 1 - val - test, "val": val, "test": test}
 
     from darkpy.cli.output import print_table, shown_progress
-    from darkpy.data.dataset import open_splits
     from darkpy.data.lists import Part, write_lists
+    from darkpy.data.opening import open_splits
     from darkpy.data.split import class_counts, pooled
     from darkpy.data.split import split as divide
 

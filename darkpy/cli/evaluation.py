@@ -88,7 +88,7 @@ def prepare(
         raise click.UsageError("a .cfg and a .weights file are needed")
 
     from darkpy.cli.loading import load_detector
-    from darkpy.data.dataset import open_dataset
+    from darkpy.data.opening import open_dataset
     from darkpy.training import default_data
 
     named.data = named.data or str(default_data(named.cfg))

@@ -56,7 +56,7 @@ def init(
     filters, anchors, max_batches and steps.
     """
     from darkpy.cli.output import shown_progress
-    from darkpy.data.dataset import open_dataset
+    from darkpy.data.opening import open_dataset
     from darkpy.fitting import Wanted, bases, check_base, fit_cfg, train_command
 
     class_names = read_class_names(names)
@@ -162,7 +162,7 @@ def calc_anchors(
     from darkpy.cli.output import print_table, shown_progress
     from darkpy.data.anchors import anchors_text, box_shapes, coverage, draw_anchors, find_anchors
     from darkpy.data.check import Target
-    from darkpy.data.dataset import open_dataset
+    from darkpy.data.opening import open_dataset
     from darkpy.data.split import class_counts
     from darkpy.fitting import read_target
 

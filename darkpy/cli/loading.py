@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,7 +94,7 @@ def _names_of_data(path: str) -> Sequence[str]:
 
     if Path(path).suffix.lower() in DESCRIPTION_ENDINGS and (names := read_data(resources.find("data", path)).names):
         return names
-    from darkpy.data.dataset import open_splits
+    from darkpy.data.opening import open_splits
 
     return next(iter(open_splits(path).values())).names
 
@@ -103,11 +104,9 @@ def _likely_names(cfg: str, classes: int) -> list[tuple[Sequence[str], str]]:
     from darkpy.training.settings import default_data
 
     found: list[tuple[Sequence[str], str]] = []
-    try:
+    with suppress(DataError, ConfigError):  # there need not be one
         data = default_data(cfg)
         found.append((_names_of_data(str(data)), str(data)))
-    except (DataError, ConfigError):
-        pass  # there need not be one
     beside = Path(cfg).with_suffix(".names")
     published = PUBLISHED_NAMES.get(classes)
     candidates = [beside if beside.is_file() else None, resources.find("data", published) if published else None]

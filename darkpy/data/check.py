@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from darkpy.boxes import centers_to_corners
 from darkpy.data.anchors import Coverage, coverage, find_anchors, input_shapes
-from darkpy.data.dataset import SPLIT_FOLDERS, Dataset, NoSuchSplit, open_dataset
+from darkpy.data.dataset import SPLIT_FOLDERS, Dataset, NoSuchSplit
 from darkpy.data.labels import LARGEST_OVERHANG, annotation_path, label_lines, label_path
+from darkpy.data.opening import open_dataset
 from darkpy.data.pictures import SUFFIXES, read_picture
 from darkpy.data.workers import in_background, thread_count
 from darkpy.errors import DataError, Problem
@@ -141,7 +142,7 @@ def _split_to_dict(part: SplitReport) -> dict[str, Any]:
 def open_all(
     source: str | Path, names: Sequence[str] | None = None, notify: Callable[[str], None] | None = None
 ) -> tuple[dict[str, Dataset], list[Problem]]:
-    """All splits of a data set that can be opened, as :func:`~darkpy.data.dataset.open_splits`, and what is wrong.
+    """All splits of a data set that can be opened, as :func:`~darkpy.data.opening.open_splits`, and what is wrong.
 
     Raises:
         DataError: there is no such data set, or none of its splits can be opened.

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkpy.config.data_files import DataDescription, read_data, read_names
-from darkpy.data.dataset import SPLIT_FOLDERS, Dataset, Labels, no_split, open_dataset, print_notice
+from darkpy.data.dataset import SPLIT_FOLDERS, Dataset, Labels
+from darkpy.data.opening import no_split, open_dataset, print_notice
 from darkpy.data.pictures import SUFFIXES
 from darkpy.errors import ConfigError, DataError, Problem, suggestion
 from darkpy.resources import find

@@ -57,7 +57,7 @@ def convert(
     """Write a data set in another form into a new folder, with a description :data:`DESCRIPTION`; the old one stays.
 
     Args:
-        splits: its parts by name, see :func:`~darkpy.data.dataset.open_splits`.
+        splits: its parts by name, see :func:`~darkpy.data.opening.open_splits`.
         form: one of :data:`FORMS`.
         folder: where to write; it must be new or empty.
         link: make symbolic links to the pictures instead of copies.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -114,7 +115,6 @@ def write_results(
             writer.write(looked.index, looked.kept.boxes, rows, looked.width, looked.height)
             pictures += 1
             detections += len(rows)
-        writer.finish()
     return Written(tuple(writer.paths), pictures, detections, tuple(skipped))
 
 
@@ -165,7 +165,7 @@ def _rows(kept: Kept) -> Iterator[_Row]:
     return map(_Row, range(len(kept.boxes)), kept.class_ids.tolist(), kept.probabilities)
 
 
-class _Writer:
+class _Writer(ABC):
     """Writes one form. Files are opened on the stack, so that all of them are complete or none is there."""
 
     def __init__(self, dataset: Dataset, base: Path, stack: ExitStack) -> None:
@@ -180,17 +180,15 @@ class _Writer:
         self.paths.append(path)
         return self.stack.enter_context(atomic_write(path, "w"))
 
+    @abstractmethod
     def start(self) -> None:
         """Open what is open all the time."""
 
+    @abstractmethod
     def write(
         self, index: int, boxes: NDArray[np.float32], rows: list[_Row], width: int, height: int
     ) -> None:
         """Write the detections of one picture; the boxes (k, 4) are relative to it."""
-        raise NotImplementedError
-
-    def finish(self) -> None:
-        """Write the end."""
 
     def corners(
         self, boxes: NDArray[np.float32], width: int, height: int, first: int = 0
@@ -251,6 +249,7 @@ class _JsonWriter(_Writer):
     def start(self) -> None:
         self.file = self.open(self.base.with_name(f"{self.base.name}.json"))
         self.file.write("[")
+        self.stack.callback(self.file.write, "\n]\n")
         self.is_first = True
 
     def write(self, index: int, boxes: NDArray[np.float32], rows: list[_Row], width: int, height: int) -> None:
@@ -261,16 +260,13 @@ class _JsonWriter(_Writer):
             self.file.write(("\n" if self.is_first else ",\n") + json.dumps(entry, ensure_ascii=False))
             self.is_first = False
 
-    def finish(self) -> None:
-        self.file.write("\n]\n")
-
+    @abstractmethod
     def places(self, boxes: NDArray[np.float32], width: int, height: int) -> list[list[float]]:
         """The boxes as they are written."""
-        raise NotImplementedError
 
+    @abstractmethod
     def entry(self, index: int, class_id: int) -> dict[str, Any]:
         """What an element says beside its box and probability."""
-        raise NotImplementedError
 
 
 class _CocoWriter(_JsonWriter):

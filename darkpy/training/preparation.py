@@ -13,8 +13,9 @@ from darkpy.config.cfg import Config, Entry, read_cfg
 from darkpy.config.net import NetOptions
 from darkpy.config.options import parse_options
 from darkpy.data.augmentation import Augmentation
-from darkpy.data.dataset import Dataset, open_dataset
+from darkpy.data.dataset import Dataset
 from darkpy.data.loader import Loader, default_cache_bytes, multi_scale
+from darkpy.data.opening import open_dataset
 from darkpy.errors import ConfigError, DataError, InputError, OutOfMemory, Problem
 from darkpy.evaluation import evaluate
 from darkpy.network import Network

@@ -20,7 +20,7 @@ class TrainingSettings:
     """What to train, on what, and how.
 
     cfg: the network; looked up in the working folder first, then among those of darkpy.
-    data: the data set, anything :func:`darkpy.data.dataset.open_dataset` takes; by default
+    data: the data set, anything :func:`darkpy.data.opening.open_dataset` takes; by default
         ``data/<name of the cfg>.yaml`` or ``.data``, see :func:`default_data`.
     weights: where to start from, all layers or the first ones; training goes on at the iteration stored there.
     clear: start at iteration 0 whatever the weights say.

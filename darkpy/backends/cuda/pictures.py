@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from darkpy.backends.base import PictureFitting
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.device import PinnedBlock
 from darkpy.backends.cuda.launching import THREADS
@@ -31,11 +32,10 @@ class Berth:
         self.arrived, self.left = backend.gpu.event(), backend.gpu.event()
 
 
-class PictureOperations(MemoryOperations):
+class PictureOperations(PictureFitting, MemoryOperations):
     """The network's input."""
 
     bytes_preferred = True
-    fits_pictures = True
     _is_fetching = False
     _input_memory: DeviceArray | None = None
 
@@ -64,7 +64,7 @@ class PictureOperations(MemoryOperations):
     def fitted_pictures(
         self, images: Sequence[np.ndarray], frames: Sequence[tuple[int, int, int, int]], height: int, width: int
     ) -> DeviceArray:
-        """See :meth:`Backend.fitted_pictures`: the bytes are fetched as they are, and resized on the device."""
+        """See :meth:`PictureFitting.fitted_pictures`: the bytes are fetched as they are, and resized on the device."""
         channels, most = images[0].shape[2], _berth_bytes(len(images))
         out = self._input((len(images), channels, height, width))
         first = 0
