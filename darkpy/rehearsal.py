@@ -13,7 +13,8 @@ from darkpy.layers.heads import ObjectHead
 from darkpy.parameters import Parameters
 
 if TYPE_CHECKING:
-    from darkpy.network import Network, Truth
+    from darkpy.network import Network
+    from darkpy.network_passes import Truth
 
 
 def scratch_memory(network: Network, batch: int | None = None) -> int:

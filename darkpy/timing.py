@@ -21,7 +21,7 @@ from darkpy.network import Network
 from darkpy.plan import MemoryPlan
 
 if TYPE_CHECKING:
-    from darkpy.network import Truth
+    from darkpy.network_passes import Truth
 
 DISTURBED = 1.3
 """A step so many times as long as the sum of its parts is worth a word."""

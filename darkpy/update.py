@@ -11,7 +11,7 @@ from darkpy.backends.journal import Journal, cost_of
 from darkpy.errors import NotFinite
 
 if TYPE_CHECKING:
-    from darkpy.network import Network
+    from darkpy.network_passes import NetworkPasses
 
 
 class Update:
@@ -23,7 +23,7 @@ class Update:
     to nothing then, and are to be forgotten.
     """
 
-    def __init__(self, network: Network, journal: Journal, seen_before: int) -> None:
+    def __init__(self, network: NetworkPasses, journal: Journal, seen_before: int) -> None:
         self._network = network
         self._journal = journal
         self._seen_before = seen_before
