@@ -9,8 +9,8 @@
 //
 // What is done in the epilogue saves passes over memory. In training: 4 bytes a result, since the statistics need not read
 // what has just been written; batch normalisation then takes 12 bytes a result in all (written, read, written again) instead
-// of 16. 64 filters at 208 x 208, the second layer of YOLOv4 at 416, are 11 MB of results a picture, read once less. At inference a shortcut's sum reads 4 bytes
-// a result, instead of 12 in a pass of its own.
+// of 16. 64 filters at 208 x 208, the second layer of YOLOv4 at 416, are 11 MB of results a picture, read once less. At
+// inference a shortcut's sum reads 4 bytes a result, instead of 12 in a pass of its own.
 //
 // Versions, with their share of the limit: register tiles of 8 x 8 per thread, two or three stages of cp.async, tiles 128x128,
 // 128x64, 128x32 (8 x 4), 64x64: not measured yet. Of the instructions that nvcc 13.0 makes for sm_90a of a step along K, 0.82

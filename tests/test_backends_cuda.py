@@ -70,7 +70,7 @@ class TestChoosing:
 
     def test_double_precision_is_for_the_cpu(self, nothing_set):
         assert backends.choose("auto", np.float64).device in ("numba", "numpy")
-        with pytest.raises(InputError, match="the GPU computes in float32, not float64"):
+        with pytest.raises(InputError, match="a GPU computes in float32, not float64"):
             backends.create("gpu", np.float64)
 
     def test_a_gpu_that_is_not_there(self):

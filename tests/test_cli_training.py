@@ -64,6 +64,14 @@ def test_wrong_use(job: Path, arguments: list[str], message: str) -> None:
     assert [path.name for path in Path("runs").iterdir()] == ["tiny-1"]
 
 
+def test_a_device_that_cannot_be_used_is_known_before_data_are_drawn(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = train("shapes.cfg", "--device", "cpu", "--amp", "bf16")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("bf16 needs a GPU")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_classifier_is_not_a_detector(job: Path) -> None:
     result = CliRunner().invoke(cli, ["classifier", "train", "--resume", "runs/tiny-1"])
     assert result.exit_code == 2

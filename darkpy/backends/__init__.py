@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 #: What a user can ask for; ``gpu:1`` is the second GPU, and ``cuda`` another word for gpu.
 DEVICES = ("auto", "cpu", "gpu", "numba", "numpy", "emulated")
 
+#: Of what :func:`choose` says, the CPU itself.
+CPU = ("numba", "numpy")
+
 _GPU = re.compile(r"(gpu|cuda)(?::(\d+))?")
 
 
@@ -28,7 +31,7 @@ _GPU = re.compile(r"(gpu|cuda)(?::(\d+))?")
 class Choice:
     """A device, and in one line why it is this one; an empty line where it was asked for by name.
 
-    device: ``gpu:0``, ``numba`` or ``numpy``.
+    device: ``gpu:0``, ``numba``, ``numpy`` or ``emulated``.
     """
 
     device: str
@@ -65,59 +68,69 @@ def choose(device: str = "auto", dtype: Any = np.float32) -> Choice:
     return Choice(_cpu(), f"computing on the CPU: {reason}" if cuda.may_be_there() else "")
 
 
-def create(
-    device: str = "auto", dtype: Any = np.float32, precision: str = "fp32", *, only_plans: bool = False
-) -> Backend:
-    """The backend for a device (see :func:`choose`), working in a float type and a precision (see precision.py).
+def usable(device: str = "auto", dtype: Any = np.float32, precision: str = "fp32") -> Choice:
+    """What :func:`choose` says, if it is there and computes in this float type and precision (see precision.py).
 
-    Raises :class:`~darkpy.errors.InputError` for an unknown device, or one that cannot be used, with what to do; so it
-    does for a precision other than fp32 on the CPU, unless it is emulated or ``only_plans`` what another machine will
-    do.
+    Raises :class:`~darkpy.errors.InputError` if not, with what to do. A precision other than fp32 needs a GPU, or
+    ``"emulated"``.
     """
     choice = choose(device, dtype)
-    chosen = choice.device
-    if chosen == "emulated":
-        return _emulated(dtype, precision)
-    if precision != "fp32" and not chosen.startswith("gpu") and only_plans:
-        backend = create(chosen, dtype)
-        backend.precision, backend.activation_dtype = precision, activation_dtype(precision)
-        return backend
     activation_dtype(precision)
-    if precision != "fp32" and not chosen.startswith("gpu"):
+    on_cpu = choice.device in CPU
+    if not on_cpu and np.dtype(dtype) != np.float32:
+        raise InputError(f"a GPU computes in float32, not {np.dtype(dtype)}; use --device cpu")
+    if on_cpu and precision != "fp32":
         notice = f" ({choice.notice})" if choice.notice else ""
         raise InputError(
             f"{precision} needs a GPU; the CPU computes in float32: leave it out, or see what it does to the numbers "
             f"with --device emulated{notice}"
         )
-    if chosen.startswith("gpu"):
-        if np.dtype(dtype) != np.float32:
-            raise InputError(f"the GPU computes in float32, not {np.dtype(dtype)}; use --device cpu")
+    if choice.device.startswith("gpu"):
         from darkpy.backends.cuda.device import open_gpu
 
-        index = int(chosen.partition(":")[2])
-        open_gpu(index)
-        from darkpy.backends.cuda import CudaBackend
-
-        return CudaBackend(index, precision)
-    if chosen == "numba":
-        try:
-            from darkpy.backends.numba import NumbaBackend
-
-            return NumbaBackend(dtype)
-        except ImportError as error:
-            message = f"device 'numba' needs the package numba: pip install numba, or use 'numpy' ({error})"
-            raise InputError(message) from error
-    from darkpy.backends.numpy import NumpyBackend
-
-    return NumpyBackend(dtype)
+        open_gpu(_index(choice))
+    return choice
 
 
-def _emulated(dtype: Any, precision: str) -> Backend:
-    if np.dtype(dtype) != np.float32:
-        raise InputError(f"a GPU computes in float32, not {np.dtype(dtype)}, and so does what emulates it")
-    from darkpy.backends.emulated import EmulatedBackend
+def create(
+    device: str = "auto", dtype: Any = np.float32, precision: str = "fp32", *, only_plans: bool = False
+) -> Backend:
+    """The backend for a :func:`usable` device, working in a float type and a precision.
 
-    return EmulatedBackend(create(_cpu()), precision)
+    One that ``only_plans`` what another machine will do may be the CPU's in any precision. Raises
+    :class:`~darkpy.errors.InputError` for what cannot be used.
+    """
+    if only_plans and precision != "fp32" and choose(device, dtype).device in CPU:
+        backend = create(device, dtype)
+        backend.precision, backend.activation_dtype = precision, activation_dtype(precision)
+        return backend
+    choice = usable(device, dtype, precision)
+    if choice.device == "emulated":
+        from darkpy.backends.emulated import EmulatedBackend
+
+        return EmulatedBackend(create(_cpu()), precision)
+    if choice.device == "numba":
+        return _numba(dtype)
+    if choice.device == "numpy":
+        from darkpy.backends.numpy import NumpyBackend
+
+        return NumpyBackend(dtype)
+    from darkpy.backends.cuda import CudaBackend
+
+    return CudaBackend(_index(choice), precision)
+
+
+def _numba(dtype: Any) -> Backend:
+    try:
+        from darkpy.backends.numba import NumbaBackend
+    except ImportError as error:
+        message = f"device 'numba' needs the package numba: pip install numba, or use 'numpy' ({error})"
+        raise InputError(message) from error
+    return NumbaBackend(dtype)
+
+
+def _index(choice: Choice) -> int:
+    return int(choice.device.partition(":")[2])
 
 
 def _cpu() -> str:

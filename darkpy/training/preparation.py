@@ -142,6 +142,7 @@ def prepare(
     """
     if settings.tensorboard:
         require_tensorboard()
+    backends.usable(settings.device, precision=settings.precision)
     config = read_cfg(resources.find("cfg", settings.cfg))
     data = found_data(settings.data) if settings.data is not None else default_data(config.path)
     notes: list[str] = []
