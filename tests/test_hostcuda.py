@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
@@ -81,6 +82,21 @@ def test_reading_beyond_an_array(run, capfd):
 
 def test_writing_before_an_array(run, capfd):
     assert "wrote just beside a block" in mistake(run, capfd, "write_before", NOTHING)
+
+
+def test_what_was_written_beside_an_array_is_said_once(functions, capfd):
+    import pycuda.driver as driver
+
+    device = backend("cuda")._device
+    array = device.zeros((64,))
+    functions("write_before").prepared_async_call((1, 1), (64, 1, 1), device.stream, array.address)
+    with pytest.raises(driver.Error, match="illegal memory access"):
+        device.to_host(array)
+    assert (device.to_host(array)[:-1] == 1).all()
+    del array
+    gc.collect()
+    device.stream.synchronize()
+    assert capfd.readouterr().err.count("beside a block") == 1
 
 
 def test_the_next_launch_works_again(run, capfd):

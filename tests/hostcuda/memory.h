@@ -15,8 +15,8 @@ class GuardedBlock {
     GuardedBlock(const GuardedBlock&) = delete;
     unsigned char* data() const { return data_; }
     size_t bytes() const { return bytes_; }
-    // Whether nothing was written beside the block.
-    bool is_intact() const;
+    // Whether nothing was written beside the block since this was asked last.
+    bool is_intact();
     bool is_near(const void* address) const;
 
   private:
