@@ -23,14 +23,21 @@ pytestmark = [
 KERNELS = Path(__file__).parent / "data" / "kernels" / "stand_in.cu"
 
 
-@pytest.fixture(scope="module")
-def functions():
+@pytest.fixture(scope="module", params=["source", "ptx"])
+def functions(request):
+    """The kernels by name: read by g++, and by NVIDIA's compiler where it is."""
     import pycuda.driver as driver
 
-    from darkpy.backends.cuda.compiler import compile_file, signatures
+    from darkpy.backends.cuda.compiler import compile_file, compiler_version, signatures
 
+    if request.param == "ptx" and hostcuda.real_nvcc() is None:
+        pytest.skip("NVIDIA's nvcc is not here")
     backend("cuda")  # a context
-    module = driver.module_from_buffer(compile_file(KERNELS, "sm_80"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOSTCUDA_PTX", str(int(request.param == "ptx")))
+        compiler_version.cache_clear()
+        module = driver.module_from_buffer(compile_file(KERNELS, "sm_80"))
+    compiler_version.cache_clear()
 
     def find(name):
         function = module.get_function(name)

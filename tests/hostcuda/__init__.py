@@ -1,8 +1,8 @@
 """A GPU for tests, where there is none: a stand-in for NVIDIA's driver library, one for nvcc, and PyCUDA built for them.
 
 :func:`start` makes the process see two such GPUs. PyCUDA is the real one, and so is all of darkpy: only the library
-it calls and the compiler it runs are replaced. Everything is built once and kept in ``.hostcuda/`` at the root of the
-checkout. Linux only; needs g++ and CUDA's cuda.h.
+it calls and the compiler it runs are replaced, of which NVIDIA's, where it is, still makes PTX (ptx.py). Everything is
+built once and kept in ``.hostcuda/`` at the root of the checkout. Linux only; needs g++ and CUDA's cuda.h.
 
 What the stand-in finds that a GPU would hide: accesses outside an allocation (each ends at a page that cannot be
 touched), shared memory read before it is written, threads that do not all come to a barrier, lanes missing from a warp

@@ -1,0 +1,700 @@
+"""C++ of PTX: what NVIDIA's nvcc really makes of a kernel file, to be run by the stand-in GPU.
+
+g++ may read a kernel's source otherwise than nvcc does: it takes arguments in another order, say. So where nvcc is, its
+output is run, instruction by instruction; include/ptx.h has what they do. What is then left to a GPU is what ptxas makes
+of it, and time. Known are the instructions that the kernels have come to so far; another one ends the compilation with
+its name. Not as on a GPU: subnormal numbers are never flushed (.ftz), and .approx is as exact as the rest.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+#: PTX's types in C++; what has only bits is taken for unsigned.
+TYPES = {f"{kind}{size}": f"{kind}{size}" for kind in "su" for size in (8, 16, 32, 64)}
+TYPES |= {f"b{size}": f"u{size}" for size in (8, 16, 32, 64)} | {"pred": "bool"}
+TYPES |= {name: name for name in ("f16", "bf16", "f32", "f64")}
+BYTES = {name: 1 if name == "pred" else int(re.sub(r"\D", "", name)) // 8 for name in TYPES}
+FLOATS = ("f16", "bf16", "f32", "f64")
+
+#: Modifiers that change nothing here.
+WITHOUT_EFFECT = {"rn", "approx", "full", "ftz", "uni", "sync", "aligned", "volatile", "relaxed", "gpu", "cta", "nc", "ca"}
+WITHOUT_EFFECT |= {"cg", "cs", "lu", "cv", "L1", "L2", "no_allocate", "evict_first", "evict_last", "acquire", "release"}
+
+#: What instructions compute of their operands, which have the instruction's type.
+COMPUTED = {
+    "add": "{0} + {1}", "sub": "{0} - {1}", "div": "{0} / {1}", "rem": "{0} % {1}",
+    "and": "{0} & {1}", "or": "{0} | {1}", "xor": "{0} ^ {1}", "cnot": "{0} == 0",
+    "sqrt": "std::sqrt({0})", "rsqrt": "1 / std::sqrt({0})", "rcp": "1 / {0}",
+    "ex2": "std::exp2({0})", "lg2": "std::log2({0})", "sin": "std::sin({0})", "cos": "std::cos({0})",
+    "tanh": "std::tanh({0})", "copysign": "std::copysign({1}, {0})",
+    "brev": "ptx::reversed_bits({0})", "prmt": "ptx::permuted_bytes({0}, {1}, {2})",
+}  # fmt: skip
+
+COMPARED = {
+    "eq": "{0} == {1}", "ne": "{0} < {1} || {0} > {1}", "lt": "{0} < {1}", "le": "{0} <= {1}", "gt": "{0} > {1}",
+    "ge": "{0} >= {1}", "lo": "{0} < {1}", "ls": "{0} <= {1}", "hi": "{0} > {1}", "hs": "{0} >= {1}",
+    "equ": "!({0} < {1} || {0} > {1})", "neu": "!({0} == {1})", "ltu": "!({0} >= {1})", "leu": "!({0} > {1})",
+    "gtu": "!({0} <= {1})", "geu": "!({0} < {1})", "num": "{0} == {0} && {1} == {1}", "nan": "{0} != {0} || {1} != {1}",
+}  # fmt: skip
+
+ATOMIC = {
+    "add": "old + {0}", "and": "old & {0}", "or": "old | {0}", "xor": "old ^ {0}", "exch": "{0}",
+    "min": "std::min(old, {0})", "max": "std::max(old, {0})", "inc": "old >= {0} ? 0 : old + 1",
+    "cas": "old == {0} ? {1} : old",
+}  # fmt: skip
+
+SPECIAL = {"%laneid": "hostcuda::current->lane", "%warpid": "hostcuda::current->linear / 32"}
+for _axis in "xyz":
+    SPECIAL[f"%tid.{_axis}"] = f"hostcuda::current->thread.{_axis}"
+    SPECIAL[f"%ntid.{_axis}"] = f"hostcuda::block.block_size.{_axis}"
+    SPECIAL[f"%ctaid.{_axis}"] = f"hostcuda::block.block.{_axis}"
+    SPECIAL[f"%nctaid.{_axis}"] = f"hostcuda::block.grid_size.{_axis}"
+
+ROUNDING = {"n": "NEAREST", "z": "ZERO", "m": "DOWN", "p": "UP"}
+SHUFFLES = {"up": "UP", "down": "DOWN", "bfly": "BUTTERFLY", "idx": "INDEX"}
+
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_FUNCTION = re.compile(
+    r"(?:\.(?:visible|weak|extern)\s+)*\.(?P<kind>entry|func)\s+(?:\((?P<returned>[^)]*)\)\s*)?(?P<name>[\w$]+)\s*"
+    r"\((?P<parameters>[^)]*)\)(?P<directives>[^{;]*)(?P<end>[{;])"
+)
+_SHARED = re.compile(r"\.shared\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+([\w$]+)(?:\[(\d*)\])?\s*;")
+_PARAMETER = re.compile(r"\.param\s+(?:\.align\s+(\d+)\s+)?\.(\w+)\s+([\w$]+)(?:\[(\d+)\])?")
+_STATEMENT = re.compile(r"\s*(?:(?P<brace>[{}])|(?P<label>[$\w]+):(?!:)|(?P<text>[^;]+);)")
+_INSTRUCTION = re.compile(r"(?:@(?P<unless>!?)%(?P<condition>\w+)\s+)?(?P<name>[\w.:]+)\s*(?P<operands>.*)", re.DOTALL)
+_THREADS = re.compile(r"\.maxntid\s+(\d+)(?:\s*,\s*(\d+))?(?:\s*,\s*(\d+))?")
+_ADDRESS = re.compile(r"\[\s*(%?[\w$]+)\s*(?:\+\s*(-?\d+))?\s*\]")
+_CALL = re.compile(r"(?:\(([^)]*)\)\s*,\s*)?([\w$]+)\s*(?:,\s*\(([^)]*)\))?")
+_REGISTERS = re.compile(r"\.reg\s+\.(\w+)\s+%?(\w+)(?:<(\d+)>)?")
+
+
+class NotTranslated(Exception):
+    """PTX with something in it that is not known here."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """Memory with a name: a parameter, or a shared variable (of 0 bytes: what the launch asks for)."""
+
+    name: str
+    alignment: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Function:
+    """A kernel (``entry``), or what kernels call."""
+
+    name: str
+    is_entry: bool
+    parameters: list[Variable]
+    returned: list[Variable]
+    threads: int | None
+    body: str | None
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What the driver has to know of a kernel; ``threads`` are the most of a block, where it says so."""
+
+    name: str
+    argument_bytes: int
+    threads: int | None
+
+
+class Scope:
+    """What names mean in a function: addresses of shared variables as C++, and the C++ types of registers."""
+
+    def __init__(self, shared: dict[str, str]) -> None:
+        self.shared = shared
+        self._registers: dict[str, str] = {}
+
+    def declare(self, text: str) -> str:
+        """Registers: of ``.reg .f32 %f<3>`` f0, f1, f2."""
+        found = _REGISTERS.fullmatch(text)
+        if found is None:
+            raise NotTranslated(text)
+        kind, name, count = found.groups()
+        self._registers[name] = TYPES[kind]
+        names = [f"{name}{number}" for number in range(int(count))] if count else [name]
+        return f"{TYPES[kind]} {', '.join(map(register, names))};"
+
+    def type_of(self, name: str) -> str:
+        """A register's type."""
+        name = name.lstrip("%")
+        found = self._registers.get(name) or self._registers.get(name.rstrip("0123456789"))
+        if found is None:
+            raise NotTranslated(f"the register {name} is not declared")
+        return found
+
+    def read(self, name: str, type_: str) -> str:
+        """What a register holds, as this type."""
+        held = self.type_of(name)
+        if held == type_:
+            return register(name)
+        return f"({type_}){register(name)}" if _are_integers(held, type_) else f"ptx::as<{type_}>({register(name)})"
+
+    def write(self, name: str, code: str, type_: str) -> str:
+        """A register takes a value of this type."""
+        held = self.type_of(name)
+        if held == type_ or _are_integers(held, type_):
+            return f"{register(name)} = {code};"
+        return f"ptx::set<{held}, {type_}>({register(name)}, {code});"
+
+
+def _are_integers(*types: str) -> bool:
+    return all(type_[0] in "su" for type_ in types)
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """``name.modifiers operands``; the last modifier is its type, where it has one."""
+
+    name: str
+    modifiers: tuple[str, ...]
+    operands: tuple[str, ...]
+    text: str
+
+    @property
+    def type(self) -> str:
+        """As PTX has it: ``s32``."""
+        return self.modifiers[-1]
+
+    def only(self, *known: str) -> None:
+        """Raise NotTranslated if there is a modifier besides types, these and those without effect."""
+        unknown = [m for m in self.modifiers if m not in known and m not in TYPES and m not in WITHOUT_EFFECT]
+        if unknown:
+            raise NotTranslated(f"{self.text}: .{unknown[0]} is not known")
+
+
+def translate(text: str) -> tuple[str, list[Kernel]]:
+    """C++ with a function for each one of PTX, and the kernels among them."""
+    text = _COMMENT.sub("", text)
+    found = list(functions(text))
+    variables = memory(_SHARED, text)
+    shared = shared_addresses(variables)
+    parts = [shared_memory(variables), *(f"{signature(function)};" for function in found)]
+    parts += [definition(function, Scope(shared)) for function in found if function.body is not None]
+    kernels = [Kernel(f.name, offsets(f.parameters)[1], f.threads) for f in found if f.is_entry]
+    return "\n".join(parts), kernels
+
+
+#: Bytes from the shared address of one variable of a module to that of the next.
+APART = 1 << 16
+
+
+def shared_memory(variables: list[Variable]) -> str:
+    """The module's own shared variables, and where a shared address lies."""
+    own = [variable for variable in variables if variable.size]
+    lines = [f"alignas({v.alignment}) static thread_local unsigned char {v.name}[{v.size}];" for v in own]
+    lines += ["unsigned char* ptx::host_address(u64 address, size_t bytes) {"]
+    lines += ["    if (address >= DYNAMIC) return hostcuda::block.dynamic_shared + (address - DYNAMIC);"]
+    lines += [f"    const u64 place = address % {APART};", f"    switch (address / {APART}) {{"]
+    for number, v in enumerate(own):
+        lines.append(f"        case {number}: if (place + bytes <= {v.size}) return {v.name} + place; break;")
+    return "\n".join([*lines, "    }", '    runtime->fail("an index outside a shared or local array");', "    return 0;", "}"])
+
+
+def shared_addresses(variables: list[Variable]) -> dict[str, str]:
+    """Those of the module's variables, and of what the launch asks for, as C++."""
+    own = [variable.name for variable in variables if variable.size]
+    found = {name: f"{number * APART}u" for number, name in enumerate(own)}
+    return found | {variable.name: "ptx::DYNAMIC" for variable in variables if not variable.size}
+
+
+def functions(text: str) -> Iterator[Function]:
+    """All that PTX without comments defines or declares."""
+    for found in _FUNCTION.finditer(text):
+        body = None
+        if found["end"] == "{":
+            body = text[found.end() : closing(text, found.end())]
+        limit = _THREADS.search(found["directives"])
+        threads = int(limit[1]) * int(limit[2] or 1) * int(limit[3] or 1) if limit else None
+        yield Function(
+            cpp(found["name"]), found["kind"] == "entry", memory(_PARAMETER, found["parameters"]),
+            memory(_PARAMETER, found["returned"] or ""), threads, body,
+        )  # fmt: skip
+
+
+def closing(text: str, start: int) -> int:
+    """Where the brace closes that was opened before ``start``."""
+    depth = 1
+    for found in re.compile(r"[{}]").finditer(text, start):
+        depth += 1 if found[0] == "{" else -1
+        if depth == 0:
+            return found.start()
+    raise NotTranslated("a brace that is not closed")
+
+
+def memory(pattern: re.Pattern[str], text: str) -> list[Variable]:
+    """The variables that a text declares."""
+    found = []
+    for alignment, kind, name, count in pattern.findall(text):
+        size = BYTES[kind]
+        # [] is what the launch asks for, of no size here; no brackets is one.
+        is_open = count == "" and re.search(rf"{re.escape(name)}\s*\[\s*\]", text) is not None
+        found.append(Variable(cpp(name), int(alignment or size), 0 if is_open else size * int(count or 1)))
+    return found
+
+
+def offsets(variables: list[Variable]) -> tuple[dict[str, int], int]:
+    """Where each lies if they follow each other, aligned; and where the last one ends."""
+    places, end = {}, 0
+    for variable in variables:
+        places[variable.name] = -(-end // variable.alignment) * variable.alignment
+        end = places[variable.name] + variable.size
+    return places, end
+
+
+def cpp(name: str) -> str:
+    """A name of PTX as one of C++."""
+    return name.replace("$", "_D_")
+
+
+def signature(function: Function) -> str:
+    """The function's head."""
+    if function.is_entry:
+        return f"static void {function.name}(const unsigned char* arguments)"
+    taken = [f"unsigned char* {variable.name}" for variable in (*function.returned, *function.parameters)]
+    return f"static void {function.name}({', '.join(taken)})"
+
+
+def definition(function: Function, scope: Scope) -> str:
+    """The function in C++."""
+    assert function.body is not None
+    places = offsets(function.parameters)[0].items() if function.is_entry else ()
+    lines = [f"const unsigned char* const {name} = arguments + {place};" for name, place in places]
+    end = 0
+    while (found := _STATEMENT.match(function.body, end)) is not None:
+        end = found.end()
+        if found["brace"]:
+            lines.append(found["brace"])
+        elif found["label"]:
+            lines.append(f"{cpp(found['label'])}:;")
+        else:
+            lines.append(statement(" ".join(found["text"].split()), scope))
+    if function.body[end:].strip():
+        raise NotTranslated(f"what is this? {function.body[end:].strip()[:80]}")
+    return "\n".join([f"{signature(function)} {{", *filter(None, lines), "}"])
+
+
+def statement(text: str, scope: Scope) -> str:
+    """A declaration or an instruction in C++."""
+    if text.startswith(".reg"):
+        return scope.declare(text)
+    if text.startswith(".param"):
+        [room] = memory(_PARAMETER, text)
+        return f"alignas({max(room.alignment, 8)}) unsigned char {room.name}[{room.size}];"
+    if text.startswith((".shared", ".pragma", ".loc")):
+        return ""
+    found = _INSTRUCTION.fullmatch(text)
+    if found is None:
+        raise NotTranslated(f"what is this? {text}")
+    name, *modifiers = re.split(r"\.|::", found["name"])
+    instruction = Instruction(name, tuple(modifiers), tuple(separate(found["operands"])), text)
+    make = MADE.get(name)
+    if make is None:
+        raise NotTranslated(f"{text}: the instruction {name} is not known")
+    code = make(instruction, scope)
+    if not found["condition"]:
+        return code
+    return f"if ({found['unless']}{register(found['condition'])}) {{ {code} }}"
+
+
+def register(name: str) -> str:
+    """A register's name in C++, where f32 is a type."""
+    return f"{name.lstrip('%')}_"
+
+
+def separate(operands: str) -> list[str]:
+    """At the commas that stand in no brackets."""
+    parts, depth = [""], 0
+    for character in operands:
+        depth += (character in "{[(") - (character in "}])")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
+
+
+# Operands -------------------------------------------------------------------------------------------------------
+
+
+def value(operand: str, kind: str, scope: Scope) -> str:
+    """What an operand of a type of PTX is."""
+    type_ = TYPES[kind]
+    if operand in SPECIAL:
+        return f"({type_})({SPECIAL[operand]})"
+    if operand.startswith("%"):
+        return scope.read(operand, type_)
+    if operand[:2] in ("0f", "0d"):
+        return f"ptx::as<{type_}>((u{32 if operand[1] == 'f' else 64})0x{operand[2:]})"
+    if re.fullmatch(r"-?\d+|0x[0-9a-fA-F]+", operand):
+        return f"({type_}){operand}"
+    if cpp(operand) in scope.shared:
+        return f"({type_}){scope.shared[cpp(operand)]}"
+    raise NotTranslated(f"the operand {operand} is not known")
+
+
+def place(operand: str, scope: Scope) -> str:
+    """What stands in brackets: an address."""
+    found = _ADDRESS.fullmatch(operand)
+    if found is None:
+        raise NotTranslated(f"the address {operand} is not known")
+    base = register(found[1]) if found[1].startswith("%") else cpp(found[1])
+    return f"{scope.shared.get(base, base)} + {found[2] or 0}"
+
+
+def members(operand: str) -> list[str]:
+    """``{a, b}`` or ``a``."""
+    return separate(operand.strip("{}"))
+
+
+def given(i: Instruction, code: str, scope: Scope, kind: str = "") -> str:
+    """The first operand takes what an instruction computes, of its own type if no other is named."""
+    return scope.write(i.operands[0], code, TYPES[kind or i.type])
+
+
+# Instructions ---------------------------------------------------------------------------------------------------
+
+
+def computed(i: Instruction, scope: Scope) -> str:
+    """One of :data:`COMPUTED`."""
+    i.only("sat")
+    operands = [value(operand, i.type, scope) for operand in i.operands[1:]]
+    type_ = TYPES[i.type]
+    result = f"({type_})({COMPUTED[i.name].format(*operands)})"
+    return given(i, f"ptx::saturated({result})" if "sat" in i.modifiers else result, scope)
+
+
+def multiplied(i: Instruction, scope: Scope) -> str:
+    """mul, mad and fma."""
+    i.only("lo", "hi", "wide", "sat", "rm")
+    kind, type_ = i.type, TYPES[i.type]
+    a, b, *rest = (value(operand, kind, scope) for operand in i.operands[1:])
+    if kind in FLOATS:
+        if "rm" in i.modifiers:
+            if i.name != "fma" or kind != "f32" or "sat" in i.modifiers:
+                raise NotTranslated(f"{i.text}: .rm is not known")
+            return given(i, f"ptx::fma_down({a}, {b}, {rest[0]})", scope)
+        result = f"std::fma({a}, {b}, {rest[0]})" if rest else f"({type_})({a} * {b})"
+        return given(i, f"ptx::saturated({result})" if "sat" in i.modifiers else result, scope)
+    wider = {"32": "64", "16": "32"}.get(kind[1:])
+    if "lo" in i.modifiers:
+        result, result_kind = f"({type_})({a} * {b})", kind
+    elif wider is None:
+        raise NotTranslated(f"{i.text}: this product is not known")
+    else:
+        product = f"({kind[0]}{wider}){a} * ({kind[0]}{wider}){b}"
+        is_wide = "wide" in i.modifiers
+        result_kind = f"{kind[0]}{wider}" if is_wide else kind
+        result = f"({TYPES[result_kind]})(({product}) >> {0 if is_wide else kind[1:]})"
+    if rest:
+        result = f"({TYPES[result_kind]})({result} + {value(i.operands[3], result_kind, scope)})"
+    return given(i, result, scope, result_kind)
+
+
+def extreme(i: Instruction, scope: Scope) -> str:
+    """min and max: of numbers and NaN the number."""
+    i.only()
+    a, b = (value(operand, i.type, scope) for operand in i.operands[1:])
+    function = f"std::f{i.name}" if i.type in FLOATS else f"std::{i.name}<{TYPES[i.type]}>"
+    return given(i, f"{function}({a}, {b})", scope)
+
+
+def of_one(i: Instruction, scope: Scope) -> str:
+    """abs, neg and not."""
+    i.only()
+    a, type_ = value(i.operands[1], i.type, scope), TYPES[i.type]
+    how = {"abs": "std::abs({0})", "neg": "-{0}", "not": "!{0}" if i.type == "pred" else "~{0}"}[i.name]
+    return given(i, f"({type_})({how.format(a)})", scope)
+
+
+def counted(i: Instruction, scope: Scope) -> str:
+    """popc, clz, and bfind of unsigned numbers: the place of the first one, from the left with .shiftamt."""
+    i.only("shiftamt")
+    a, size = value(i.operands[1], i.type, scope), 8 * BYTES[i.type]
+    zeros = f"__builtin_clzll({a}) - {64 - size}"
+    if i.type[0] == "s":
+        raise NotTranslated(f"{i.text}: not known of numbers with a sign")
+    how = {"popc": f"__builtin_popcountll({a})", "clz": f"{a} ? {zeros} : {size}"}
+    how["bfind"] = f"{a} ? {zeros if 'shiftamt' in i.modifiers else f'{size - 1} - ({zeros})'} : -1"
+    return given(i, f"(u32)({how[i.name]})", scope, "u32")
+
+
+def shifted(i: Instruction, scope: Scope) -> str:
+    """shl and shr, by any number of bits."""
+    i.only()
+    way = "left" if i.name == "shl" else "right"
+    a, by = value(i.operands[1], i.type, scope), value(i.operands[2], "u32", scope)
+    return given(i, f"ptx::shift_{way}<{TYPES[i.type]}>({a}, {by})", scope)
+
+
+def inserted(i: Instruction, scope: Scope) -> str:
+    """bfi."""
+    i.only()
+    a, b = (value(operand, i.type, scope) for operand in i.operands[1:3])
+    first, length = (value(operand, "u32", scope) for operand in i.operands[3:])
+    return given(i, f"ptx::insert_bits<{TYPES[i.type]}>({a}, {b}, {first}, {length})", scope)
+
+
+def compared(i: Instruction, scope: Scope) -> str:
+    """setp."""
+    i.only(*COMPARED)
+    a, b = (value(operand, i.type, scope) for operand in i.operands[1:3])
+    if len(i.operands) != 3 or "|" in i.operands[0]:
+        raise NotTranslated(f"{i.text}: only one result of a comparison is known")
+    how = "{0} != {1}" if i.modifiers[0] == "ne" and i.type not in FLOATS else COMPARED[i.modifiers[0]]
+    return given(i, how.format(a, b), scope, "pred")
+
+
+def selected(i: Instruction, scope: Scope) -> str:
+    """selp."""
+    i.only()
+    a, b = (value(operand, i.type, scope) for operand in i.operands[1:3])
+    return given(i, f"{value(i.operands[3], 'pred', scope)} ? {a} : {b}", scope)
+
+
+def moved(i: Instruction, scope: Scope) -> str:
+    """mov: also takes apart, and puts together, what is in several registers."""
+    i.only()
+    target, source = i.operands
+    several = members(target if "{" in target else source)
+    if len(several) == 1:
+        return given(i, value(source, i.type, scope), scope)
+    part = f"b{8 * BYTES[i.type] // len(several)}"
+    whole = TYPES[i.type]
+    if "{" in target:
+        taken = [
+            scope.write(name, f"({TYPES[part]})(whole >> {number * 8 * BYTES[part]})", TYPES[part])
+            for number, name in enumerate(several)
+            if name != "_"
+        ]
+        return f"{{ const {whole} whole = {value(source, i.type, scope)}; {' '.join(taken)} }}"
+    together = " | ".join(
+        f"({whole}){value(name, part, scope)} << {number * 8 * BYTES[part]}" for number, name in enumerate(several)
+    )
+    return given(i, f"({whole})({together})", scope)
+
+
+def converted(i: Instruction, scope: Scope) -> str:
+    """cvt."""
+    target, source = i.modifiers[-2:]
+    rounding = next((m for m in i.modifiers[:-2] if re.fullmatch(r"r[nzmp]i?", m)), "")
+    others = set(i.modifiers[:-2]) - {rounding, "sat", "ftz"}
+    if others == {"rna"} and (target, source) == ("tf32", "f32"):
+        return given(i, f"to_tf32({value(i.operands[1], source, scope)})", scope, "b32")
+    if others or target not in TYPES or source not in TYPES:
+        raise NotTranslated(f"{i.text}: this conversion is not known")
+    x, to = value(i.operands[1], source, scope), TYPES[target]
+    way = f"ptx::Round::{ROUNDING[rounding[1]]}" if rounding else ""
+    if source in FLOATS and target not in FLOATS:
+        result = f"ptx::to_integer<{to}>({x}, {way})"
+    elif rounding.endswith("i"):
+        result = f"({to})ptx::to_whole({x}, {way})"
+    elif rounding in ("", "rn"):
+        result = f"({to})({x})"
+    else:
+        raise NotTranslated(f"{i.text}: .{rounding} is not known here")
+    if "sat" in i.modifiers:
+        if target not in ("f32", "f64"):
+            raise NotTranslated(f"{i.text}: .sat is not known here")
+        result = f"ptx::saturated({result})"
+    return given(i, result, scope, target)
+
+
+def to_address(i: Instruction, scope: Scope) -> str:
+    """cvta: generic addresses are those of global memory."""
+    i.only("to", "global", "shared")
+    x = value(i.operands[1], i.type, scope)
+    if "shared" in i.modifiers:
+        if "to" in i.modifiers:
+            raise NotTranslated(f"{i.text}: not known")
+        x = f"ptx::from_shared({x})"
+    return given(i, x, scope)
+
+
+def where(i: Instruction, scope: Scope, operand: str) -> tuple[str, int]:
+    """A pointer to what a load or a store touches, and how many numbers that are."""
+    i.only("global", "shared", "param", "v2", "v4")
+    count = next((int(m[1:]) for m in i.modifiers if m in ("v2", "v4")), 1)
+    space = next((m for m in i.modifiers if m in ("global", "shared", "param")), "generic")
+    return f"ptx::{space}<{TYPES[i.type]}, {count}>({place(operand, scope)})", count
+
+
+def loaded(i: Instruction, scope: Scope) -> str:
+    """ld."""
+    pointer, count = where(i, scope, i.operands[1])
+    if count == 1:
+        return given(i, f"*{pointer}", scope)
+    taken = " ".join(scope.write(name, f"from[{n}]", TYPES[i.type]) for n, name in enumerate(members(i.operands[0])))
+    return f"{{ const {TYPES[i.type]}* from = {pointer}; {taken} }}"
+
+
+def stored(i: Instruction, scope: Scope) -> str:
+    """st."""
+    pointer, _ = where(i, scope, i.operands[0])
+    values = (value(operand, i.type, scope) for operand in members(i.operands[1]))
+    kept = " ".join(f"to[{n}] = {x};" for n, x in enumerate(values))
+    return f"{{ {TYPES[i.type]}* to = {pointer}; {kept} }}"
+
+
+def atomic(i: Instruction, scope: Scope) -> str:
+    """atom and red."""
+    i.only("global", "shared", *ATOMIC)
+    way = next(m for m in i.modifiers if m in ATOMIC)
+    space = next((m for m in i.modifiers if m in ("global", "shared")), "generic")
+    address, *rest = i.operands[1:] if i.name == "atom" else i.operands
+    type_ = TYPES[i.type]
+    new = ATOMIC[way].format(*(value(operand, i.type, scope) for operand in rest))
+    change = f"[&]({type_} old) -> {type_} {{ return {new}; }}"
+    old = f"ptx::atomic(ptx::{space}<{type_}>({place(address, scope)}), {change})"
+    return given(i, old, scope) if i.name == "atom" else f"{old};"
+
+
+def copied(i: Instruction, scope: Scope) -> str:
+    """cp.async and its groups."""
+    if i.modifiers == ("async", "commit_group"):
+        return "ptx::runtime->commit_copies();"
+    if i.modifiers == ("async", "wait_group"):
+        return f"ptx::runtime->wait_copies({i.operands[0]});"
+    i.only("async", "shared", "global")
+    target, source, size, *filled = i.operands
+    operands = [place(target, scope), place(source, scope), *(value(x, "u32", scope) for x in filled)]
+    return f"ptx::copy_async<{size}>({', '.join(operands)});"
+
+
+def at_barrier(i: Instruction, scope: Scope) -> str:
+    """bar.sync for a block, bar.warp.sync for lanes, bar.red for a vote of the block."""
+    if "warp" in i.modifiers:
+        return f"__syncwarp({value(i.operands[0], 'u32', scope)});"
+    if i.modifiers[0] == "sync" and i.operands == ("0",):
+        return "__syncthreads();"
+    if i.modifiers[0] == "red" and i.operands[1] == "0":
+        vote = {"popc": "__syncthreads_count", "and": "__syncthreads_and", "or": "__syncthreads_or"}[i.modifiers[1]]
+        return given(i, f"{vote}({value(i.operands[2], 'pred', scope)})", scope)
+    raise NotTranslated(f"{i.text}: this barrier is not known")
+
+
+def shuffled(i: Instruction, scope: Scope) -> str:
+    """shfl.sync."""
+    i.only(*SHUFFLES)
+    target, _, in_range = i.operands[0].partition("|")
+    operands = ", ".join(value(operand, "u32", scope) for operand in i.operands[1:])
+    way = SHUFFLES[next(m for m in i.modifiers if m in SHUFFLES)]
+    told = f" {register(in_range.strip())} = is_in_range;" if in_range else ""
+    result = scope.write(target.strip(), f"ptx::shuffle(ptx::Shuffle::{way}, {operands}, is_in_range)", "u32")
+    return f"{{ bool is_in_range; {result}{told} }}"
+
+
+def voted(i: Instruction, scope: Scope) -> str:
+    """vote.sync."""
+    i.only("ballot", "any", "all")
+    way = next(m for m in i.modifiers if m in ("ballot", "any", "all"))
+    predicate, mask = value(i.operands[1], "pred", scope), value(i.operands[2], "u32", scope)
+    return given(i, f"__{way}_sync({mask}, {predicate})", scope)
+
+
+def reduced(i: Instruction, scope: Scope) -> str:
+    """redux.sync."""
+    i.only("add", "min", "max", "and", "or", "xor")
+    way = ATOMIC[i.modifiers[1]].replace("{0}", "other")
+    x, mask = value(i.operands[1], i.type, scope), value(i.operands[2], "u32", scope)
+    combine = f"[]({TYPES[i.type]} old, {TYPES[i.type]} other) {{ return {way}; }}"
+    return given(i, f"hostcuda::reduce({mask}, {x}, {combine})", scope)
+
+
+def multiplied_on_tensor_cores(i: Instruction, scope: Scope) -> str:
+    """mma.sync. With half of the depth the other half of the fragments is 0."""
+    functions = {
+        ("m16n8k16", "f16"): "mma_f16",
+        ("m16n8k8", "f16"): "mma_f16",
+        ("m16n8k16", "bf16"): "mma_bf16",
+        ("m16n8k8", "tf32"): "mma_tf32",
+    }
+    found = re.fullmatch(r"sync\.aligned\.(m\d+n\d+k\d+)\.row\.col\.f32\.(\w+)\.\2\.f32", ".".join(i.modifiers))
+    if found is None or found.groups() not in functions:
+        raise NotTranslated(f"{i.text}: this product is not known")
+    out, a, b, c = (members(operand) for operand in i.operands)
+    lists = [
+        ", ".join(value(name, kind, scope) for name in names)
+        for kind, names in (("f32", c), ("u32", a), ("u32", b))
+    ]
+    kept = " ".join(scope.write(name, f"c[{number}]", "f32") for number, name in enumerate(out))
+    arrays = "float c[4] = {{{}}}; u32 a[4] = {{{}}}, b[2] = {{{}}};".format(*lists)
+    return f"{{ {arrays} {functions[found[1], found[2]]}(c, a, b); {kept} }}"
+
+
+def matrices_loaded(i: Instruction, scope: Scope) -> str:
+    """ldmatrix of four matrices."""
+    rest = [m for m in i.modifiers if m != "trans"]
+    if rest != ["sync", "aligned", "m8n8", "x4", "shared", "b16"]:
+        raise NotTranslated(f"{i.text}: only four matrices are known")
+    out = members(i.operands[0])
+    kept = " ".join(scope.write(name, f"out[{number}]", "u32") for number, name in enumerate(out))
+    row = f"ptx::shared<u32, 4>({place(i.operands[1], scope)})"
+    return f"{{ u32 out[4]; load_matrices(out, {row}, {str('trans' in i.modifiers).lower()}); {kept} }}"
+
+
+def called(i: Instruction, scope: Scope) -> str:
+    """A call; what it takes and gives lies in memory of its own."""
+    found = _CALL.fullmatch(", ".join(i.operands))
+    if found is None:
+        raise NotTranslated(f"{i.text}: this call is not known")
+    rooms = [name.strip() for group in (found[1], found[3]) if group for name in group.split(",")]
+    return f"{cpp(found[2])}({', '.join(rooms)});"
+
+
+def jumped(i: Instruction, scope: Scope) -> str:
+    """bra."""
+    return f"goto {cpp(i.operands[0])};"
+
+
+def ended(i: Instruction, scope: Scope) -> str:
+    """ret."""
+    return "return;"
+
+
+def trapped(i: Instruction, scope: Scope) -> str:
+    """trap."""
+    return 'ptx::runtime->fail("a trap");'
+
+
+def nothing(i: Instruction, scope: Scope) -> str:
+    """Fences: blocks run one after the other here."""
+    return ""
+
+
+MADE: dict[str, Callable[[Instruction, Scope], str]] = {
+    **dict.fromkeys(COMPUTED, computed),
+    **dict.fromkeys(("mul", "mad", "fma"), multiplied),
+    **dict.fromkeys(("min", "max"), extreme),
+    **dict.fromkeys(("abs", "neg", "not"), of_one),
+    **dict.fromkeys(("popc", "clz", "bfind"), counted),
+    **dict.fromkeys(("shl", "shr"), shifted),
+    **dict.fromkeys(("atom", "red"), atomic),
+    **dict.fromkeys(("bar", "barrier"), at_barrier),
+    **dict.fromkeys(("membar", "fence"), nothing),
+    "bfi": inserted,
+    "setp": compared,
+    "selp": selected,
+    "mov": moved,
+    "cvt": converted,
+    "cvta": to_address,
+    "ld": loaded,
+    "st": stored,
+    "cp": copied,
+    "shfl": shuffled,
+    "vote": voted,
+    "redux": reduced,
+    "mma": multiplied_on_tensor_cores,
+    "ldmatrix": matrices_loaded,
+    "call": called,
+    "bra": jumped,
+    "ret": ended,
+    "trap": trapped,
+}
