@@ -12,7 +12,7 @@ from darkpy.backends import create
 from darkpy.backends.base import ConvolutionGeometry
 from darkpy.backends.cuda.array import DeviceArray
 from darkpy.backends.cuda.convolution_plans import OPERATIONS, TILES, TILES_FOR_ANY, ConvolutionShape, Plan
-from tests.backends import ON_REAL_GPU, backend, random, why_no_gpu
+from tests.backends import ON_REAL_GPU, backend, need_tensor_cores, random, why_no_gpu
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")]
 
@@ -52,8 +52,7 @@ precisions = pytest.mark.parametrize("precision", PRECISIONS)
 def device(precision):
     from darkpy.backends.cuda import CudaBackend
 
-    if precision == "bf16":
-        pytest.importorskip("ml_dtypes")
+    need_tensor_cores(precision)
     return CudaBackend(0, precision)
 
 

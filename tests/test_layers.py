@@ -10,7 +10,7 @@ from darkpy.backends.base import CHANNEL_ACTIVATIONS, ELEMENTWISE_ACTIVATIONS
 from darkpy.layers import registered
 from darkpy.layers.recurrent import RecurrentLayer
 from tests import layer_checks
-from tests.backends import BACKENDS, why_no_gpu
+from tests.backends import BACKENDS, need_tensor_cores, why_no_gpu
 
 CONV = "[convolutional]\nfilters=4\nsize=3\npad=1\nactivation=leaky\n"
 CONVOLUTION_14 = "[convolutional]\nfilters=14\nsize=1\nactivation=linear\n"
@@ -160,8 +160,7 @@ def test_16_bits_on_the_gpu(section):
 @pytest.mark.parametrize("precision", ["bf16", "tf32"])
 @pytest.mark.parametrize("section", ["batchnorm", "conv_lstm", "yolo"])
 def test_the_other_precisions_on_the_gpu(section, precision):
-    if precision == "bf16":
-        pytest.importorskip("ml_dtypes")
+    need_tensor_cores(precision)
     layer_checks.check_same_as_emulated(behind_a_convolution(section), precision, time_steps=steps(section))
 
 
@@ -175,8 +174,7 @@ def test_the_other_precisions_on_the_gpu(section, precision):
 )
 def test_precisions_of_convolutions_on_the_gpu(text, shape, precision):
     """Signs and weights of one size are exact in any type; first layers and filters of one channel see exact weights."""
-    if precision == "bf16":
-        pytest.importorskip("ml_dtypes")
+    need_tensor_cores(precision)
     layer_checks.check_same_as_emulated(text, precision, shape)
 
 

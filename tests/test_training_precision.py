@@ -17,7 +17,7 @@ from darkpy.training import Outcome, TrainingResult, TrainingSettings, resume, t
 from darkpy.training.progress import Progress
 from darkpy.training.state import State, capture, restore
 from darkpy.training.time_limit import TimeLimit
-from tests.backends import SHORT_PRECISIONS, why_no_gpu
+from tests.backends import SHORT_PRECISIONS, need_tensor_cores, why_no_gpu
 from tests.tiny_job import write_job
 
 pytestmark = [pytest.mark.cuda, pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")]
@@ -53,6 +53,7 @@ def log(run: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("precision", [*SHORT_PRECISIONS, "tf32"])
 def test_losses_are_those_of_the_emulation(job: Path, precision: str) -> None:
     """Far nearer to them than to those of float32; before a number was rounded to its other neighbour, the same."""
+    need_tensor_cores(precision)
     cfg = job / "tiny.cfg"
     cfg.write_text(cfg.read_text().replace("burn_in=2", "burn_in=2\nloss_scale=64"))
     run("exact", "fp32", device="cpu")

@@ -20,7 +20,7 @@ from darkpy.cli.main import cli
 from darkpy.errors import InputError
 from darkpy.network import Network
 from darkpy.tuning import tune
-from tests.backends import why_no_gpu
+from tests.backends import need_tensor_cores, why_no_gpu
 
 on_gpu = [pytest.mark.cuda, pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")]
 
@@ -159,6 +159,7 @@ class TestTuning:
 
     @pytest.mark.parametrize("precision", ["fp16", "tf32"])
     def test_tensor_cores_have_plans_of_their_own(self, cfg: str, precision: str) -> None:
+        need_tensor_cores(precision)
         found = tune(cfg, batch=1, training=True, precision=precision, timer=lambda call, hopeless: call() or 1.0)
         assert {key[1] for key in found.measured} == {precision}
         assert (len(found.measured), found.skipped, found.uses.total()) == (8, 0, 8)
