@@ -3,7 +3,7 @@
 g++ may read a kernel's source otherwise than nvcc does: it takes arguments in another order, say. So where nvcc is, its
 output is run, instruction by instruction; include/ptx.h has what they do. What is then left to a GPU is what ptxas makes
 of it, and time. Known are the instructions that the kernels have come to so far; another one ends the compilation with
-its name. Not as on a GPU: subnormal numbers are never flushed (.ftz), and .approx is as exact as the rest.
+its name. Where an instruction is only approximate (.approx), its result is as far off here as it may be on a GPU.
 """
 
 from __future__ import annotations
@@ -20,17 +20,22 @@ BYTES = {name: 1 if name == "pred" else int(re.sub(r"\D", "", name)) // 8 for na
 FLOATS = ("f16", "bf16", "f32", "f64")
 
 #: Modifiers that change nothing here.
-WITHOUT_EFFECT = {"rn", "approx", "full", "ftz", "uni", "sync", "aligned", "volatile", "relaxed", "gpu", "cta", "nc", "ca"}
+WITHOUT_EFFECT = {"rn", "uni", "sync", "aligned", "volatile", "relaxed", "gpu", "cta", "nc", "ca"}
 WITHOUT_EFFECT |= {"cg", "cs", "lu", "cv", "L1", "L2", "no_allocate", "evict_first", "evict_last", "acquire", "release"}
 
 #: What instructions compute of their operands, which have the instruction's type.
 COMPUTED = {
     "add": "{0} + {1}", "sub": "{0} - {1}", "div": "{0} / {1}", "rem": "{0} % {1}",
     "and": "{0} & {1}", "or": "{0} | {1}", "xor": "{0} ^ {1}", "cnot": "{0} == 0",
-    "sqrt": "std::sqrt({0})", "rsqrt": "1 / std::sqrt({0})", "rcp": "1 / {0}",
-    "ex2": "std::exp2({0})", "lg2": "std::log2({0})", "sin": "std::sin({0})", "cos": "std::cos({0})",
-    "tanh": "std::tanh({0})", "copysign": "std::copysign({1}, {0})",
+    "sqrt": "std::sqrt({0})", "rcp": "1 / {0}", "copysign": "std::copysign({1}, {0})",
     "brev": "ptx::reversed_bits({0})", "prmt": "ptx::permuted_bytes({0}, {1}, {2})",
+}  # fmt: skip
+
+#: Approximations of float32: the exact result as double, and how far off they may be, in units of the last place.
+APPROXIMATED = {
+    "ex2": ("std::exp2((double){0})", 2), "lg2": ("std::log2((double){0})", 2), "rcp": ("1 / (double){0}", 1),
+    "sqrt": ("std::sqrt((double){0})", 1), "rsqrt": ("1 / std::sqrt((double){0})", 2),
+    "div": ("(double){0} / {1}", 2),
 }  # fmt: skip
 
 COMPARED = {
@@ -364,11 +369,29 @@ def given(i: Instruction, code: str, scope: Scope, kind: str = "") -> str:
 
 def computed(i: Instruction, scope: Scope) -> str:
     """One of :data:`COMPUTED`."""
+    if "approx" in i.modifiers:
+        return approximated(i, scope)
     i.only("sat")
     operands = [value(operand, i.type, scope) for operand in i.operands[1:]]
     type_ = TYPES[i.type]
     result = f"({type_})({COMPUTED[i.name].format(*operands)})"
     return given(i, f"ptx::saturated({result})" if "sat" in i.modifiers else result, scope)
+
+
+def approximated(i: Instruction, scope: Scope) -> str:
+    """What is .approx; with .ftz numbers that are too small for all bits are 0."""
+    i.only("approx", "ftz")
+    x = [value(operand, i.type, scope) for operand in i.operands[1:]]
+    is_flushed = "ftz" in i.modifiers
+    x = [f"ptx::flushed({operand})" for operand in x] if is_flushed else x
+    if (i.name, i.type) == ("rcp", "f64"):
+        result = f"ptx::upper_half(1 / {x[0]})"
+    elif i.name in APPROXIMATED and i.type == "f32":
+        exact, units = APPROXIMATED[i.name]
+        result = f"ptx::approximate<{units}>({exact.format(*x)})"
+    else:
+        raise NotTranslated(f"{i.text}: this approximation is not known")
+    return given(i, f"ptx::flushed({result})" if is_flushed else result, scope)
 
 
 def multiplied(i: Instruction, scope: Scope) -> str:
@@ -485,7 +508,7 @@ def converted(i: Instruction, scope: Scope) -> str:
     """cvt."""
     target, source = i.modifiers[-2:]
     rounding = next((m for m in i.modifiers[:-2] if re.fullmatch(r"r[nzmp]i?", m)), "")
-    others = set(i.modifiers[:-2]) - {rounding, "sat", "ftz"}
+    others = set(i.modifiers[:-2]) - {rounding, "sat"}
     if others == {"rna"} and (target, source) == ("tf32", "f32"):
         return given(i, f"to_tf32({value(i.operands[1], source, scope)})", scope, "b32")
     if others or target not in TYPES or source not in TYPES:
@@ -670,7 +693,7 @@ def nothing(i: Instruction, scope: Scope) -> str:
 
 
 MADE: dict[str, Callable[[Instruction, Scope], str]] = {
-    **dict.fromkeys(COMPUTED, computed),
+    **dict.fromkeys((*COMPUTED, *APPROXIMATED), computed),
     **dict.fromkeys(("mul", "mad", "fma"), multiplied),
     **dict.fromkeys(("min", "max"), extreme),
     **dict.fromkeys(("abs", "neg", "not"), of_one),

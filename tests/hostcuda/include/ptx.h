@@ -100,6 +100,17 @@ inline u32 permuted_bytes(u32 a, u32 b, u32 selector) {
 }
 template <class T> T saturated(T x) { return std::fmin(std::fmax(x, (T)0), (T)1); }
 
+// As far from the exact result as an approximation may be; a number that is exact stays so.
+template <int units> float approximate(double exact) {
+    const float nearest = (float)exact;
+    if (nearest == exact || !std::isnormal(nearest)) return nearest;
+    const bool is_larger = std::fabs(nearest) > std::fabs(exact);
+    return hostcuda_bits<float>(hostcuda_bits<u32>(nearest) + (is_larger ? -units : units));
+}
+// The lower half of the bits is 0, as a division's first guess has it.
+inline double upper_half(double x) { return hostcuda_bits<double>(hostcuda_bits<u64>(x) & ~0xffffffffull); }
+template <class T> T flushed(T x) { return std::fpclassify(x) == FP_SUBNORMAL ? std::copysign((T)0, x) : x; }
+
 // a b + c, rounded towards minus infinity: a b is exact in double, and so is the error of the sum with c.
 inline float fma_down(float a, float b, float c) {
     const double product = (double)a * b, addend = c, sum = product + addend;
