@@ -133,43 +133,85 @@ CASES = [
     ("redux.sync.add.u32 %r9, %lane, -1;", (), 496),
     ("redux.sync.max.s32 %r9, %lane, -1;", (), 31),
     ("setp.lt.u32 %p1, %lane, 3; bar.red.popc.u32 %r9, 0, %p1;", (), 3),
-    ("st.shared.u32 [room+4], %lane; bar.sync 0; ld.shared.u32 %r9, [room+4];", (), 31),
-    ("st.shared.u32 [room], 0; bar.sync 0; atom.shared.add.u32 %r8, [room], 2; bar.sync 0; ld.shared.u32 %r9, [room];",
+    ("setp.eq.u32 %p1, %lane, 31; @%p1 st.shared.u32 [room+4], %lane; bar.sync 0; ld.shared.u32 %r9, [room+4];", (), 31),
+    ("setp.eq.u32 %p1, %lane, 0; @%p1 st.shared.u32 [room], 0; bar.sync 0; atom.shared.add.u32 %r8, [room], 2; bar.sync 0; ld.shared.u32 %r9, [room];",
      (), 64),
 ]  # fmt: skip
 
-HEAD = ".version 8.0\n.target sm_80\n.address_size 64\n.shared .align 4 .b8 room[8];\n"
+# Each lane writes its number into room, and reads that of the lane beside it.
+WRITE, READ = "st.shared.u32 [%own], %lane;", "ld.shared.u32 %r9, [%beside];"
+COPY = "cp.async.cg.shared.global [%sixteen], [%rd1], 16; cp.async.commit_group;"
+IN_ORDER = {
+    "a barrier": f"{WRITE} bar.sync 0; {READ}",
+    "a barrier of the warp": f"{WRITE} bar.warp.sync -1; {READ}",
+    "one who writes once more": f"{WRITE} bar.sync 0; {READ} bar.sync 0; {WRITE}",
+    # To what is not a number, of which all bits are 1: it is -1 before.
+    "additions": "atom.shared.add.u32 %r8, [room], 1; bar.sync 0; ld.shared.u32 %r9, [room];",
+    "a copy": f"{COPY} cp.async.wait_group 0; bar.sync 0; ld.shared.u32 %r9, [room+16];",
+}
+RACES = {
+    "no barrier": (f"{WRITE} {READ}", "written|read"),
+    "a shuffle": (f"{WRITE} shfl.sync.idx.b32 %r8|%p1, %lane, 0, 31, -1; {READ}", "written|read"),
+    "no barrier before it is written again": (f"{WRITE} bar.sync 0; {READ} {WRITE}", "written|read"),
+    "all write": ("st.shared.u32 [room], %lane;", "written"),
+    "an addition and a store": ("atom.shared.add.u32 %r8, [room], 1; st.shared.u32 [room], 0;", "written"),
+    "an addition that is read": ("atom.shared.add.u32 %r8, [room], 1; ld.shared.u32 %r9, [room];", "written|read"),
+    "a copy that is waited for behind the barrier": (
+        f"{COPY} bar.sync 0; ld.shared.u32 %r9, [room+16]; cp.async.wait_group 0;", "several threads have read"
+    ),
+    "a copy to what is being read": (f"ld.shared.u32 %r9, [room+16]; {COPY}", "read"),
+}  # fmt: skip
+
+HEAD = ".version 8.0\n.target sm_80\n.address_size 64\n.shared .align 16 .b8 room[512];\n"
 
 
-def kernel(number: int, code: str, operands: int) -> str:
+def kernel(name: str, code: str, operands: int = 0) -> str:
     """One that loads its operands, does the instructions, and stores the result of lane 5."""
     loads = "\n".join(f"ld.global.u32 %r{n + 1}, [%rd1+{4 * n}];" for n in range(operands))
     return f"""
-.visible .entry case{number}(.param .u64 case{number}_x, .param .u64 case{number}_out)
+.visible .entry {name}(.param .u64 {name}_x, .param .u64 {name}_out)
 {{
     .reg .pred %p<3>;
     .reg .b16 %rs<3>;
     .reg .b32 %r<10>;
     .reg .b32 %lane;
+    .reg .b32 %own;
+    .reg .b32 %beside;
+    .reg .b32 %sixteen;
     .reg .f32 %f<10>;
     .reg .b64 %rd<10>;
     .reg .pred %is_not_it;
-    ld.param.u64 %rd1, [case{number}_x];
-    ld.param.u64 %rd2, [case{number}_out];
+    ld.param.u64 %rd1, [{name}_x];
+    ld.param.u64 %rd2, [{name}_out];
     mov.u32 %lane, %tid.x;
+    mov.u32 %r9, room;
+    mad.lo.u32 %own, %lane, 4, %r9;
+    xor.b32 %beside, %own, 4;
+    mad.lo.u32 %sixteen, %lane, 16, %r9;
     mov.u32 %r9, 0;
     {loads}
-    {code.replace("$past", f"$past{number}")}
+    {code.replace("$past", f"$past_{name}")}
     setp.ne.s32 %is_not_it, %lane, 5;
-    @%is_not_it bra $end{number};
+    @%is_not_it bra $end_{name};
     st.global.u32 [%rd2], %r9;
-$end{number}:
+$end_{name}:
     ret;
 }}
 """
 
 
-TEXT = HEAD + "".join(kernel(number, code, len(operands)) for number, (code, operands, _) in enumerate(CASES))
+def named(words: str) -> str:
+    return words.replace(" ", "_")
+
+
+TEXT = "".join(
+    [
+        HEAD,
+        *(kernel(f"case{number}", code, len(operands)) for number, (code, operands, _) in enumerate(CASES)),
+        *(kernel(named(name), code) for name, code in IN_ORDER.items()),
+        *(kernel(named(name), code) for name, (code, _) in RACES.items()),
+    ]
+)
 
 
 @pytest.fixture(scope="module")
@@ -184,18 +226,45 @@ def module(tmp_path_factory):
     return driver.module_from_buffer(compile_file(path, "sm_80"))
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(why_not != "", reason=why_not)
-@pytest.mark.parametrize("number", range(len(CASES)), ids=[re.sub(r"[%;]", "", code) for code, _, _ in CASES])
-def test_instructions(module, number):
-    _, operands, expected = CASES[number]
+@pytest.fixture
+def run(module):
+    """Launch a kernel of one warp with these operands; what lane 5 found."""
     device = backend("cuda")._device
-    words = np.array([*(x & 0xFFFFFFFF for x in operands), 0], np.uint32).view(np.int32)
-    x, out = device.asarray(words), device.zeros((1,), np.int32)
-    function = module.get_function(f"case{number}")
-    function.prepare("PP")
-    function.prepared_async_call((1, 1), (32, 1, 1), device.stream, x.address, out.address)
-    assert hex(int(device.to_host(out)[0]) & 0xFFFFFFFF) == hex(expected & 0xFFFFFFFF)
+
+    def call(name, operands=()):
+        words = np.array([*(x & 0xFFFFFFFF for x in operands), 0, 0, 0, 0], np.uint32).view(np.int32)
+        x, out = device.asarray(words), device.zeros((1,), np.int32)
+        function = module.get_function(name)
+        function.prepare("PP")
+        function.prepared_async_call((1, 1), (32, 1, 1), device.stream, x.address, out.address)
+        return int(device.to_host(out)[0]) & 0xFFFFFFFF
+
+    return call
+
+
+class TestOnTheStandIn:
+    pytestmark = [pytest.mark.cuda, pytest.mark.skipif(why_not != "", reason=why_not)]
+
+    @pytest.mark.parametrize("number", range(len(CASES)), ids=[re.sub(r"[%;]", "", code) for code, _, _ in CASES])
+    def test_instructions(self, run, number):
+        _, operands, expected = CASES[number]
+        assert hex(run(f"case{number}", operands)) == hex(expected & 0xFFFFFFFF)
+
+    @pytest.mark.parametrize("name, found", list(zip(IN_ORDER, [4, 4, 4, 31, 0], strict=True)))
+    @pytest.mark.parametrize("order", ["0", "1", "5"])
+    def test_what_barriers_order_is_no_race(self, run, monkeypatch, name, found, order):
+        monkeypatch.setenv("HOSTCUDA_ORDER", order)
+        assert run(named(name)) == found
+
+    @pytest.mark.parametrize("name", RACES)
+    @pytest.mark.parametrize("order", ["0", "1", "5"])
+    def test_races(self, run, monkeypatch, capfd, name, order):
+        import pycuda.driver as driver
+
+        monkeypatch.setenv("HOSTCUDA_ORDER", order)
+        with pytest.raises(driver.Error, match="illegal memory access"):
+            run(named(name))
+        assert re.search(rf"a race in shared memory: .*({RACES[name][1]})", capfd.readouterr().err)
 
 
 def test_nvidias_assembler_takes_what_is_tested(tmp_path: Path) -> None:
@@ -222,4 +291,4 @@ def test_nvidias_assembler_takes_what_is_tested(tmp_path: Path) -> None:
 )
 def test_what_is_not_known_is_named(code: str, message: str) -> None:
     with pytest.raises(ptx.NotTranslated, match=message):
-        ptx.translate(HEAD + kernel(0, code, 0))
+        ptx.translate(HEAD + kernel("unknown", code))

@@ -6,7 +6,8 @@ built once and kept in ``.hostcuda/`` at the root of the checkout. Linux only; n
 
 What the stand-in finds that a GPU would hide: accesses outside an allocation (each ends at a page that cannot be
 touched), shared memory read before it is written, threads that do not all come to a barrier, lanes missing from a warp
-operation, and with ``HOSTCUDA_ORDER=1`` (or 2, 3, ...) missing barriers, by running threads in another order.
+operation, races in shared memory, and with ``HOSTCUDA_ORDER=1`` (or 2, 3, ...) missing barriers of other kinds, by
+running threads in another order.
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ Fiber* running;
 int barrier_count;
 jmp_buf scheduler;
 sigjmp_buf failed;
+unsigned long blocks_run = 0;
 char failure[1024];
 
 std::string place_of(const Fiber& fiber) {
@@ -284,6 +285,7 @@ std::string run_grid(const Module& module, const Kernel& kernel, const unsigned 
     }
     for (unsigned i : turns(grid.x * grid.y * grid.z, order, random)) {
         module.block->block = {i % grid.x, i / grid.x % grid.y, i / grid.x / grid.y};
+        module.block->serial = ++blocks_run;
         if (shared) memset(shared->data(), POISON, shared_bytes);
         memset(thread_local_data, POISON, thread_local_bytes);
         run_block(threads, order, random);

@@ -541,17 +541,17 @@ def to_address(i: Instruction, scope: Scope) -> str:
     return given(i, x, scope)
 
 
-def where(i: Instruction, scope: Scope, operand: str) -> tuple[str, int]:
+def where(i: Instruction, scope: Scope, operand: str, access: str) -> tuple[str, int]:
     """A pointer to what a load or a store touches, and how many numbers that are."""
     i.only("global", "shared", "param", "v2", "v4")
     count = next((int(m[1:]) for m in i.modifiers if m in ("v2", "v4")), 1)
     space = next((m for m in i.modifiers if m in ("global", "shared", "param")), "generic")
-    return f"ptx::{space}<{TYPES[i.type]}, {count}>({place(operand, scope)})", count
+    return f"ptx::{space}<{TYPES[i.type]}, {count}>({place(operand, scope)}, ptx::{access})", count
 
 
 def loaded(i: Instruction, scope: Scope) -> str:
     """ld."""
-    pointer, count = where(i, scope, i.operands[1])
+    pointer, count = where(i, scope, i.operands[1], "READ")
     if count == 1:
         return given(i, f"*{pointer}", scope)
     taken = " ".join(scope.write(name, f"from[{n}]", TYPES[i.type]) for n, name in enumerate(members(i.operands[0])))
@@ -560,7 +560,7 @@ def loaded(i: Instruction, scope: Scope) -> str:
 
 def stored(i: Instruction, scope: Scope) -> str:
     """st."""
-    pointer, _ = where(i, scope, i.operands[0])
+    pointer, _ = where(i, scope, i.operands[0], "WRITE")
     values = (value(operand, i.type, scope) for operand in members(i.operands[1]))
     kept = " ".join(f"to[{n}] = {x};" for n, x in enumerate(values))
     return f"{{ {TYPES[i.type]}* to = {pointer}; {kept} }}"
@@ -575,16 +575,16 @@ def atomic(i: Instruction, scope: Scope) -> str:
     type_ = TYPES[i.type]
     new = ATOMIC[way].format(*(value(operand, i.type, scope) for operand in rest))
     change = f"[&]({type_} old) -> {type_} {{ return {new}; }}"
-    old = f"ptx::atomic(ptx::{space}<{type_}>({place(address, scope)}), {change})"
+    old = f"ptx::atomic(ptx::{space}<{type_}>({place(address, scope)}, ptx::ATOMIC), {change})"
     return given(i, old, scope) if i.name == "atom" else f"{old};"
 
 
 def copied(i: Instruction, scope: Scope) -> str:
     """cp.async and its groups."""
     if i.modifiers == ("async", "commit_group"):
-        return "ptx::runtime->commit_copies();"
+        return "ptx::commit_copies();"
     if i.modifiers == ("async", "wait_group"):
-        return f"ptx::runtime->wait_copies({i.operands[0]});"
+        return f"ptx::wait_copies({i.operands[0]});"
     i.only("async", "shared", "global")
     target, source, size, *filled = i.operands
     operands = [place(target, scope), place(source, scope), *(value(x, "u32", scope) for x in filled)]
@@ -594,11 +594,11 @@ def copied(i: Instruction, scope: Scope) -> str:
 def at_barrier(i: Instruction, scope: Scope) -> str:
     """bar.sync for a block, bar.warp.sync for lanes, bar.red for a vote of the block."""
     if "warp" in i.modifiers:
-        return f"__syncwarp({value(i.operands[0], 'u32', scope)});"
+        return f"ptx::warp_barrier({value(i.operands[0], 'u32', scope)});"
     if i.modifiers[0] == "sync" and i.operands == ("0",):
-        return "__syncthreads();"
+        return "ptx::barrier(0);"
     if i.modifiers[0] == "red" and i.operands[1] == "0":
-        vote = {"popc": "__syncthreads_count", "and": "__syncthreads_and", "or": "__syncthreads_or"}[i.modifiers[1]]
+        vote = {"popc": "ptx::barrier", "and": "ptx::barrier_and", "or": "0 < ptx::barrier"}[i.modifiers[1]]
         return given(i, f"{vote}({value(i.operands[2], 'pred', scope)})", scope)
     raise NotTranslated(f"{i.text}: this barrier is not known")
 
@@ -659,7 +659,7 @@ def matrices_loaded(i: Instruction, scope: Scope) -> str:
         raise NotTranslated(f"{i.text}: only four matrices are known")
     out = members(i.operands[0])
     kept = " ".join(scope.write(name, f"out[{number}]", "u32") for number, name in enumerate(out))
-    row = f"ptx::shared<u32, 4>({place(i.operands[1], scope)})"
+    row = f"ptx::shared<u32, 4>({place(i.operands[1], scope)}, ptx::READ)"
     return f"{{ u32 out[4]; load_matrices(out, {row}, {str('trans' in i.modifiers).lower()}); {kept} }}"
 
 

@@ -27,6 +27,7 @@ struct Block {
     Index block_size;
     Index grid_size;
     unsigned char* dynamic_shared;
+    unsigned long serial;  // of all blocks that have run
 };
 
 constexpr int WARP = 32;

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "races.h"
 #include "tensor_core.cuh"  // beside the kernels: what mma and ldmatrix do on the stand-in
 
 typedef int8_t s8;
@@ -25,6 +26,11 @@ typedef double f64;
 namespace ptx {
 
 using hostcuda::runtime;
+using races::Access;
+using races::ATOMIC;
+using races::DYNAMIC;
+using races::READ;
+using races::WRITE;
 
 template <size_t bytes> struct Bits;
 template <> struct Bits<1> { typedef u8 type; };
@@ -43,22 +49,22 @@ template <class R, class T> void set(R& held, T value) { held = as<R>(value); }
 
 // --- memory
 
-// Shared memory: the module's own variables first, from here on what the launch asks for, whose end is guarded.
-constexpr u32 DYNAMIC = 1 << 24;
 unsigned char* host_address(u64 address, size_t bytes);  // of shared memory: the module has its variables
 
 template <class T, int count> T* aligned(T* address) {
     if ((u64)address % (sizeof(T) * count)) runtime->fail("a vector that is not aligned");
     return address;
 }
-template <class T, int count = 1> T* generic(u64 address) { return aligned<T, count>((T*)address); }
-template <class T, int count = 1> T* global(u64 address) { return aligned<T, count>((T*)address); }
-template <class T, int count = 1> T* shared(u64 address) {
+template <class T, int count = 1> T* generic(u64 address, Access) { return aligned<T, count>((T*)address); }
+template <class T, int count = 1> T* global(u64 address, Access) { return aligned<T, count>((T*)address); }
+template <class T, int count = 1> T* shared(u64 address, Access access) {
     aligned<T, count>((T*)address);
-    return (T*)host_address(address, sizeof(T) * count);
+    T* found = (T*)host_address(address, sizeof(T) * count);
+    races::touch(address, sizeof(T) * count, access);
+    return found;
 }
 inline u64 from_shared(u64 address) { return (u64)host_address(address, 0); }
-template <class T, int count = 1> T* param(const unsigned char* address) { return (T*)address; }
+template <class T, int count = 1> T* param(const unsigned char* address, Access) { return (T*)address; }
 
 template <class T, class Change> T atomic(T* address, Change change) {
     T old = *address;
@@ -69,6 +75,30 @@ template <int bytes> void copy_async(u32 target, u64 source, u32 filled = bytes)
     if (filled > bytes) runtime->fail("an asynchronous copy of more than it fills");
     if (target % bytes) runtime->fail("an asynchronous copy that is not aligned");
     runtime->copy_async(host_address(target, bytes), (const void*)source, bytes, filled);
+    races::begin_copy(target, bytes);
+}
+inline void commit_copies() {
+    runtime->commit_copies();
+    races::commit_copies();
+}
+inline void wait_copies(int pending) {
+    runtime->wait_copies(pending);
+    races::wait_copies(pending);
+}
+
+// --- barriers
+
+inline int barrier(int predicate) {
+    const int count = runtime->barrier(predicate);
+    races::past_barrier();
+    return count;
+}
+inline bool barrier_and(int predicate) {
+    return barrier(predicate) == (int)(blockDim.x * blockDim.y * blockDim.z);
+}
+inline void warp_barrier(u32 mask) {
+    __syncwarp(mask);
+    races::past_warp_barrier(mask);
 }
 
 // --- numbers
