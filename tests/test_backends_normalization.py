@@ -68,10 +68,10 @@ def test_response_norm_gradient(channels, size):
 @pytest.mark.parametrize(("channels", "size"), WINDOWS)
 @pytest.mark.parametrize("name", BACKENDS)
 def test_response_norm_backward(name, channels, size):
-    """On channels of a larger array, of one picture and of several, where the backend takes such."""
+    """On channels of a larger array, of one picture and of several, where the backend takes such; a warp gets two rows."""
     b, exact = backend(name), backend("numpy", np.float64)
     batch = 3 if b.channel_views(3) else 1
-    x, grad_out, grad_x = (random((batch, channels + 2, 3, 4), seed)[:, 1:-1] for seed in range(3))
+    x, grad_out, grad_x = (random((batch, channels + 2, 13, 14), seed)[:, 1:-1] for seed in range(3))
     norms = norms_by_definition(x, size, 20.0)
     expected = grad_x.astype(np.float64)
     exact.response_norm_backward(

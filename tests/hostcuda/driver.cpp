@@ -10,9 +10,10 @@
 // hostcuda_waits() and hostcuda_launches() count what the host has waited for, and launched, so far.
 //
 // Environment: HOSTCUDA_ORDER in which order threads take turns (see fibers.h); HOSTCUDA_ARCH compute capability as 80;
-// HOSTCUDA_DEVICES how many; HOSTCUDA_MEMORY bytes of each; HOSTCUDA_FAIL a function that shall fail, and how, as
-// cuInit:100; HOSTCUDA_BUSY=1: nothing is done until somebody waits for it; HOSTCUDA_PAGEABLE=1: the device reads all of the
-// host's memory by itself, as on machines where copies of memory that is not pinned are not staged.
+// HOSTCUDA_DEVICES how many; HOSTCUDA_MEMORY bytes of each; HOSTCUDA_MULTIPROCESSORS of each (4; of few, a block has more to
+// do); HOSTCUDA_FAIL a function that shall fail, and how, as cuInit:100; HOSTCUDA_BUSY=1: nothing is done until somebody
+// waits for it; HOSTCUDA_PAGEABLE=1: the device reads all of the host's memory by itself, as on machines where copies of
+// memory that is not pinned are not staged.
 #include <cuda.h>
 
 #include <cstdio>
@@ -328,7 +329,7 @@ CUresult cuDeviceGetAttribute(int* value, CUdevice_attribute attribute, CUdevice
         {CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Y, 65535},
         {CU_DEVICE_ATTRIBUTE_MAX_GRID_DIM_Z, 65535},
         {CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK, WITHOUT_ASKING},
-        {CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, 4},
+        {CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, (int)setting("HOSTCUDA_MULTIPROCESSORS", 4)},
         {CU_DEVICE_ATTRIBUTE_WARP_SIZE, hostcuda::WARP},
         {CU_DEVICE_ATTRIBUTE_CLOCK_RATE, 1000000},
         {CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE, 1000000},
