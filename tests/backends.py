@@ -41,17 +41,6 @@ def why_no_gpu() -> str | None:
 if not ON_REAL_GPU and why_no_gpu() is None:
     hostcuda.start()
 
-
-def need_tensor_cores(precision: str) -> None:
-    """Skip a test of products in this precision where the GPU multiplies in float32 instead."""
-    from darkpy.backends.cuda.device import open_gpu
-
-    if precision == "bf16":
-        pytest.importorskip("ml_dtypes")
-    gpu = open_gpu(0)
-    if precision != "fp32" and not gpu.has_tensor_cores(precision):
-        pytest.skip(f"{gpu.name} of {gpu.architecture} has no tensor cores for {precision}")
-
 _CUDA: Any = pytest.param(
     "cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(why_no_gpu() is not None, reason=why_no_gpu() or "")]
 )
@@ -78,6 +67,17 @@ ROUNDING_DEVICES: list[Any] = [
 
 #: For tests of whole published networks, which take too long on the stand-in.
 FAST_BACKENDS = BACKENDS if ON_REAL_GPU else CPU_BACKENDS
+
+
+def need_tensor_cores(precision: str) -> None:
+    """Skip a test of products in this precision where the GPU multiplies in float32 instead."""
+    from darkpy.backends.cuda.device import open_gpu
+
+    if precision == "bf16":
+        pytest.importorskip("ml_dtypes")
+    gpu = open_gpu(0)
+    if precision != "fp32" and not gpu.has_tensor_cores(precision):
+        pytest.skip(f"{gpu.name} of {gpu.architecture} has no tensor cores for {precision}")
 
 
 @cache

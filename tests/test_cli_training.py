@@ -64,12 +64,23 @@ def test_wrong_use(job: Path, arguments: list[str], message: str) -> None:
     assert [path.name for path in Path("runs").iterdir()] == ["tiny-1"]
 
 
-def test_a_device_that_cannot_be_used_is_known_before_data_are_drawn(tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    "command, message",
+    [
+        ("detector train shapes.cfg --amp bf16", "bf16 needs a GPU"),
+        ("detector train bad.cfg --data shapes.yaml", "bad.cfg:6  [convolutional] activation=leeky: expected one of"),
+        ("detector map shapes.cfg shapes.weights --half", "fp16 needs a GPU"),
+    ],
+)
+def test_what_is_known_at_once_is_said_before_data_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, message: str
+) -> None:
     monkeypatch.chdir(tmp_path)
-    result = train("shapes.cfg", "--device", "cpu", "--amp", "bf16")
+    Path("bad.cfg").write_text("[net]\nwidth=32\nheight=32\nchannels=3\n[convolutional]\nactivation=leeky\n")
+    result = CliRunner().invoke(cli, [*command.split(), "--device", "cpu"])
     assert result.exit_code == 2
-    assert result.stderr.startswith("bf16 needs a GPU")
-    assert list(tmp_path.iterdir()) == []
+    assert result.stderr.startswith(message)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.cfg"]
 
 
 def test_a_classifier_is_not_a_detector(job: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,9 @@ def usable(device: str = "auto", dtype: Any = np.float32, precision: str = "fp32
             f"{precision} needs a GPU; the CPU computes in float32: leave it out, or see what it does to the numbers "
             f"with --device emulated{notice}"
         )
-    if choice.device.startswith("gpu"):
+    if choice.device == "numba":
+        _numba()
+    elif choice.device.startswith("gpu"):
         from darkpy.backends.cuda.device import open_gpu
 
         open_gpu(_index(choice))
@@ -110,7 +113,7 @@ def create(
 
         return EmulatedBackend(create(_cpu()), precision)
     if choice.device == "numba":
-        return _numba(dtype)
+        return _numba()(dtype)
     if choice.device == "numpy":
         from darkpy.backends.numpy import NumpyBackend
 
@@ -120,13 +123,13 @@ def create(
     return CudaBackend(_index(choice), precision)
 
 
-def _numba(dtype: Any) -> Backend:
+def _numba() -> Callable[[Any], Backend]:
     try:
         from darkpy.backends.numba import NumbaBackend
     except ImportError as error:
         message = f"device 'numba' needs the package numba: pip install numba, or use 'numpy' ({error})"
         raise InputError(message) from error
-    return NumbaBackend(dtype)
+    return NumbaBackend
 
 
 def _index(choice: Choice) -> int:

@@ -92,8 +92,9 @@ def prepare(
     from darkpy.training import default_data
 
     named.data = named.data or str(default_data(named.cfg))
-    dataset = open_dataset(named.data, split, notify=lambda line: click.echo(line, err=True))
+    # First what is known at once: data may take a while to be read or drawn.
     detector = load_detector(named, device=device, batch=batch, precision=precision)
+    dataset = open_dataset(named.data, split, notify=lambda line: click.echo(line, err=True))
     click.echo(detector.description)
     click.echo(f"{named.data}   {split} {len(dataset):,} pictures")
     return Job(named, split, dataset, detector.network, quiet)

@@ -142,8 +142,8 @@ def prepare(
     """
     if settings.tensorboard:
         require_tensorboard()
-    backends.usable(settings.device, precision=settings.precision)
     config = read_cfg(resources.find("cfg", settings.cfg))
+    _check_before_data(with_subdivisions(config, settings.subdivisions), settings)
     data = found_data(settings.data) if settings.data is not None else default_data(config.path)
     notes: list[str] = []
     train_set = kind.open(data, "train", None, notify)
@@ -177,6 +177,13 @@ def prepare(
     left = available_memory() if _has_own_memory(network) else None if free is None else free - memory
     cache = None if left is None else min(default_cache_bytes(), left // 2)
     return kind(settings, config, data, train_set, val_set, network, measured, memory, cache, notes)
+
+
+def _check_before_data(config: Config, settings: TrainingSettings) -> None:
+    """Find mistakes in the cfg, and a device that will not do, in milliseconds: data may take minutes to read."""
+    device, precision = settings.device, settings.precision
+    backends.usable(device, precision=precision)
+    Network(config, training=True, device=device, precision=precision, plan_only=True)
 
 
 def detection_heads(network: Network) -> list[Any]:

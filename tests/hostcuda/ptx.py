@@ -119,11 +119,9 @@ def closing(text: str, start: int) -> int:
 def memory(pattern: re.Pattern[str], text: str) -> list[Variable]:
     """The variables that a text declares."""
     found = []
-    for alignment, kind, name, count in pattern.findall(text):
-        size = BYTES[kind]
-        # [] is what the launch asks for, of no size here; no brackets is one.
-        is_open = count == "" and re.search(rf"{re.escape(name)}\s*\[\s*\]", text) is not None
-        found.append(Variable(cpp(name), int(alignment or size), 0 if is_open else size * int(count or 1)))
+    for alignment, kind, name, count in (match.groups() for match in pattern.finditer(text)):
+        length = 1 if count is None else int(count or 0)  # [] is what the launch asks for
+        found.append(Variable(cpp(name), int(alignment or BYTES[kind]), BYTES[kind] * length))
     return found
 
 
